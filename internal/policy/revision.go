@@ -158,7 +158,7 @@ func (p *Policies) record(ctx context.Context, uses ...audit.Entry) error {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	return p.db.InTx(ctx, func(tx *store.Tx) error { return p.recordIn(ctx, tx, uses) })
+	return p.db.Append(ctx, func(ctx context.Context, tx *store.Tx) error { return p.recordIn(ctx, tx, uses) })
 }
 
 func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entry) error {
@@ -175,7 +175,7 @@ func (p *Policies) recordIn(ctx context.Context, tx *store.Tx, uses []audit.Entr
 func (p *Policies) recordUnwrap(ctx context.Context, use audit.Entry, o keyhealth.Observation) error {
 	ctx = context.WithoutCancel(ctx)
 	var change string
-	err := p.db.InTx(ctx, func(tx *store.Tx) (err error) {
+	err := p.db.Append(ctx, func(ctx context.Context, tx *store.Tx) (err error) {
 		if err := p.recordIn(ctx, tx, []audit.Entry{use}); err != nil {
 			return err
 		}

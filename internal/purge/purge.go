@@ -74,12 +74,15 @@ type Config struct {
 
 // Purger carries out approved purges.
 type Purger struct {
-	Config
-	wake chan struct{}
+	config Config
+	wake   chan struct{}
 }
 
 // New returns a purger; Run starts it.
-func New(c Config) *Purger { return &Purger{Config: c, wake: make(chan struct{}, 1)} }
+func New(c Config) *Purger { return &Purger{config: c, wake: make(chan struct{}, 1)} }
+
+// KeysInFiles reports whether availability keys are files, which may have been copied.
+func (p *Purger) KeysInFiles() bool { return p.config.KeysInFiles }
 
 // Wake makes Run look for approved purges at once.
 func (p *Purger) Wake() {

@@ -36,17 +36,17 @@ func (p *Purger) Run(ctx context.Context) {
 	loop := retry.Loop{First: time.Second, Longest: longestWait, Wake: p.wake}
 	loop.Run(ctx, func(ctx context.Context) retry.Next {
 		var waits bool
-		_, err := p.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
+		_, err := p.config.Leases.Hold(ctx, "purge", func(ctx context.Context) error {
 			waits = p.workAll(ctx)
 			return nil
 		})
 		if err != nil && ctx.Err() == nil {
-			p.Logger.ErrorContext(ctx, "approved purges could not be processed", "error", err)
+			p.config.Logger.ErrorContext(ctx, "approved purges could not be processed", "error", err)
 		}
 		switch {
 		case waits:
 			return retry.Blocked(0)
-		case p.Leases != nil:
+		case p.config.Leases != nil:
 			return retry.After(lookEvery)
 		}
 		return retry.Idle()
@@ -56,17 +56,17 @@ func (p *Purger) Run(ctx context.Context) {
 // workAll works on every approved purge, and reports whether one must be tried again.
 func (p *Purger) workAll(ctx context.Context) (waits bool) {
 	var list []Purge
-	err := p.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err := p.config.DB.View(ctx, func(tx *store.Tx) (err error) {
 		list, err = selectPurges(ctx, tx, whereApproved, approvals)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
-		p.Logger.ErrorContext(ctx, "approved purges could not be listed", "error", err)
+		p.config.Logger.ErrorContext(ctx, "approved purges could not be listed", "error", err)
 		return true
 	}
 	for _, one := range list {
 		if err := p.Work(ctx, one); err != nil && ctx.Err() == nil {
-			p.Logger.WarnContext(ctx, "a purge is blocked and will be tried again", "policy", one.Policy, "error", err)
+			p.config.Logger.WarnContext(ctx, "a purge is blocked and will be tried again", "policy", one.Policy, "error", err)
 			waits = true
 		}
 	}
@@ -101,14 +101,14 @@ func (p *Purger) Work(ctx context.Context, one Purge) error {
 // confirm fails Damaged unless the rows themselves, and not only the indexes, contain
 // the approvals of a purge: a purge cannot be undone.
 func (p *Purger) confirm(ctx context.Context, one Purge) error {
-	if err := p.DB.CheckTables(ctx, "purge", "purge_approval"); err != nil {
+	if err := p.config.DB.CheckTables(ctx, "purge", "purge_approval"); err != nil {
 		return err
 	}
 	var requester string
 	approvers := map[string]bool{}
-	err := p.DB.Scan(ctx, store.ScanQuery{Table: "purge", Columns: "requester", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error { return row.Scan(&requester) })
+	err := p.config.DB.Scan(ctx, store.ScanQuery{Table: "purge", Columns: "requester", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error { return row.Scan(&requester) })
 	if err == nil {
-		err = p.DB.Scan(ctx, store.ScanQuery{Table: "purge_approval", Columns: "approver", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error {
+		err = p.config.DB.Scan(ctx, store.ScanQuery{Table: "purge_approval", Columns: "approver", Column: "policy", IDs: []int64{one.Policy}}, func(row store.Scanner) error {
 			var approver string
 			err := row.Scan(&approver)
 			approvers[approver] = true
@@ -122,9 +122,9 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 	if requester == "" || len(approvers) < approvals {
 		err = fail.New(api.Damaged, "purge policy %d: an index of the database contradicts its rows, which have %d approvals", one.Policy, len(approvers)).
 			WithHint("docs/damage.md says how to rebuild an index from the rows")
-		p.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
-		noted := p.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-			return audit.Notice(ctx, tx, audit.Entry{Tenant: one.Tenant, Outcome: string(api.Damaged), Detail: err.Error()}, p.Now())
+		p.config.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)
+		noted := p.config.DB.InTx(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+			return audit.Notice(ctx, tx, audit.Entry{Tenant: one.Tenant, Outcome: string(api.Damaged), Detail: err.Error()}, p.config.Now())
 		})
 		return errors.Join(err, noted)
 	}
@@ -134,7 +134,7 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 // recordWaiting records why a purge is blocked.
 func (p *Purger) recordWaiting(ctx context.Context, one Purge, why error) error {
 	_, detail, _ := fail.Public(why)
-	err := lease.InTx(context.WithoutCancel(ctx), p.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
+	err := lease.InTx(context.WithoutCancel(ctx), p.config.DB, func(tx *store.Tx) error { return setMessage(ctx, tx, one, "waits: "+detail) })
 	if err != nil {
 		return fmt.Errorf("%w; and this could not be recorded: %w", why, err)
 	}
@@ -146,11 +146,11 @@ func (p *Purger) recordWaiting(ctx context.Context, one Purge, why error) error 
 // under the policy.
 func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-delete")
-	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		if err := p.Policies.Delete(ctx, tx, one.Tenant, one.Policy); err != nil {
+	err := lease.InTx(ctx, p.config.DB, func(tx *store.Tx) error {
+		if err := p.config.Policies.Delete(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
-		now := p.Now()
+		now := p.config.Now()
 		if err := roll.End(ctx, tx, roll.Ending{Tenant: one.Tenant, Policy: one.Policy, Message: "the policy was purged", At: now}); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (p *Purger) deletePolicy(ctx context.Context, one Purge) error {
 // dropKeys removes the policy's keys from the memory of this process. It is done at
 // each attempt: another process may have deleted the policy.
 func (p *Purger) dropKeys(ctx context.Context, one Purge) error {
-	return p.Policies.ForgetKeys(ctx, one.Tenant, one.Policy)
+	return p.config.Policies.ForgetKeys(ctx, one.Tenant, one.Policy)
 }
 
 // batchPages is how many key pages' containers one transaction marks.
@@ -179,8 +179,8 @@ const batchPages = 32
 // because a fold may merge pages in the meantime.
 func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 	var under []keypage.Parent
-	err := p.DB.View(ctx, func(tx *store.Tx) error {
-		keys, err := p.Policies.Keys(ctx, tx, one.Tenant, one.Policy)
+	err := p.config.DB.View(ctx, func(tx *store.Tx) error {
+		keys, err := p.config.Policies.Keys(ctx, tx, one.Tenant, one.Policy)
 		for _, k := range keys {
 			under = append(under, keypage.Parent{ID: k.ID, Generation: k.Generation})
 		}
@@ -194,11 +194,11 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 		for after, more := int64(0), true; more; {
 			var pages []keypage.Row
 			var marked int64
-			err := lease.InTx(ctx, p.DB, func(tx *store.Tx) (err error) {
+			err := lease.InTx(ctx, p.config.DB, func(tx *store.Tx) (err error) {
 				if pages, err = keypage.Under(ctx, tx, keypage.Set{Tenant: one.Tenant, Parents: under, Classes: policy.Classes}, after, batchPages); err != nil {
 					return err
 				}
-				if marked, err = p.Containers.MarkPurged(ctx, tx, pages, p.Now()); err != nil {
+				if marked, err = p.config.Containers.MarkPurged(ctx, tx, pages, p.config.Now()); err != nil {
 					return err
 				}
 				return addMarked(ctx, tx, one, marked)
@@ -213,8 +213,8 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 			fault.Point("purge.after-mark")
 		}
 	}
-	return lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		if err := setStepDone(ctx, tx, one, "containers_marked", p.Now()); err != nil {
+	return lease.InTx(ctx, p.config.DB, func(tx *store.Tx) error {
+		if err := setStepDone(ctx, tx, one, "containers_marked", p.config.Now()); err != nil {
 			return err
 		}
 		return p.appendAudit(ctx, tx, one, "marked the containers of policy %d", one.Policy)
@@ -225,15 +225,15 @@ func (p *Purger) markContainers(ctx context.Context, one Purge) error {
 // of the policy's keys. The data under them can no longer be decrypted.
 func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 	fault.Point("purge.before-destroy")
-	if err := p.Policies.DestroyAvailabilityKey(ctx, one.Tenant, one.Policy); err != nil {
+	if err := p.config.Policies.DestroyAvailabilityKey(ctx, one.Tenant, one.Policy); err != nil {
 		return err
 	}
 	fault.Point("purge.after-destroy")
-	err := lease.InTx(ctx, p.DB, func(tx *store.Tx) error {
-		if err := p.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
+	err := lease.InTx(ctx, p.config.DB, func(tx *store.Tx) error {
+		if err := p.config.Policies.EraseAll(ctx, tx, one.Tenant, one.Policy); err != nil {
 			return err
 		}
-		if err := setStepDone(ctx, tx, one, "key_destroyed", p.Now()); err != nil {
+		if err := setStepDone(ctx, tx, one, "key_destroyed", p.config.Now()); err != nil {
 			return err
 		}
 		return p.appendAudit(ctx, tx, one, "destroyed the availability key of policy %d and erased its wraps", one.Policy)
@@ -242,13 +242,13 @@ func (p *Purger) destroyKey(ctx context.Context, one Purge) error {
 		return err
 	}
 	fault.Point("purge.after-erase")
-	if err := p.DB.TruncateLog(ctx); err != nil {
-		p.Logger.WarnContext(ctx, "erased wraps may be in the write-ahead log until it is emptied, at the latest when keyroll stops", "error", err)
+	if err := p.config.DB.TruncateLog(ctx); err != nil {
+		p.config.Logger.WarnContext(ctx, "erased wraps may be in the write-ahead log until it is emptied, at the latest when keyroll stops", "error", err)
 	}
 	return nil
 }
 
 // appendAudit writes an audit entry for a step.
 func (p *Purger) appendAudit(ctx context.Context, tx *store.Tx, one Purge, format string, args ...any) error {
-	return p.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: one.Tenant, Outcome: audit.Done, Detail: fmt.Sprintf(format, args...)})
+	return p.config.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: one.Tenant, Outcome: audit.Done, Detail: fmt.Sprintf(format, args...)})
 }

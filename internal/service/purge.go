@@ -232,7 +232,7 @@ func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *co
 	for _, kv := range versions {
 		out.Destroy = append(out.Destroy, c.keyOf(kv))
 	}
-	out.Limit = purgeLimit(c.Purger.KeysInFiles, versions)
+	out.Limit = purgeLimit(c.Purger.KeysInFiles(), versions)
 	return out, err
 }
 

@@ -115,7 +115,9 @@ func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) erro
 }
 
 func (c *call) recordDryRun(ctx context.Context) error {
-	return c.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "dry run, nothing was changed") })
+	return c.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return c.recordDone(ctx, tx, "dry run, nothing was changed")
+	})
 }
 
 // read runs an operation that changes nothing: on one snapshot, with its audit entry
@@ -128,7 +130,7 @@ func (c *call) read(ctx context.Context, f func(tx *store.Tx) error) error {
 }
 
 func (c *call) recordRead(ctx context.Context) error {
-	return c.DB.InTx(ctx, func(tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
+	return c.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 }
 
 // stream runs an operation that writes content to w. Its audit entry is written before
@@ -188,7 +190,7 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	// A refusal is recorded even if the caller has given up. AppendOnce keeps the entry
 	// of an operation that has succeeded or has begun to send content.
 	ctx = context.WithoutCancel(ctx)
-	unnoted := s.DB.InTx(ctx, func(tx *store.Tx) error {
+	unnoted := s.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
 		return s.Audit.AppendOnce(ctx, tx, audit.Entry{ID: c.entry, Tenant: p.Tenant, Outcome: string(fail.CodeOf(err)), Target: target})
 	})
 	if unnoted != nil {

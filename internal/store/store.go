@@ -35,6 +35,7 @@ type DB struct {
 	aside        func() *sql.DB // opens a pool for Aside; nil: no other process uses the database
 	singleAside  bool           // Aside has only one connection
 	unindexed    *unindexed     // nil if wrong indexes are not bypassed: on PostgreSQL, and in a move
+	appends      *appends
 	forTests     ForTests
 }
 
@@ -82,6 +83,7 @@ func dial(ctx context.Context, address string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.appends = &appends{}
 	if err = db.writer.PingContext(ctx); err != nil {
 		err = db.dialect.openFailure(db.shown, err)
 	} else if db.dialect.check != nil {
@@ -149,6 +151,7 @@ func (db *DB) Session() string { return db.session }
 // caller must close it. It may be called only if Session is not empty.
 func (db *DB) Aside() *DB {
 	aside := *db
+	aside.appends = &appends{}
 	aside.writer = db.aside()
 	if db.singleAside {
 		aside.writer.SetMaxOpenConns(1)
