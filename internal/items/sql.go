@@ -45,6 +45,7 @@ const selectWithFirstBlob = `SELECT ` + itemColumns + `, ` + blobColumns + ` FRO
 // Which is a query for items of a container: its messages, its files, or all.
 type Which string
 
+// Each query takes the tenant, the container, an id after which it begins, and a limit.
 const (
 	Messages Which = selectWithFirstBlob + ` AND i.path_hash IS NULL ORDER BY i.id LIMIT ?4`
 	Files    Which = selectWithFirstBlob + ` AND i.path_hash IS NOT NULL ORDER BY i.id LIMIT ?4`
