@@ -145,7 +145,7 @@ var packages = []row{
 	{"internal/container/containertest", "api internal/container internal/envelope internal/fail internal/keypage internal/policy internal/store",
 		"policies that need no vault, for tests of container and content"},
 	{"internal/content/contenttest", "api internal/backup internal/blob internal/collect internal/container internal/container/containertest internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/policy internal/policy/policytest internal/renew internal/roll internal/store internal/store/storetest",
-		"a tenant of policytest with containers, content and rolls, for tests of the packages above content"},
+		"a tenant of policytest with containers, content and rolls, for tests of the packages above content, and a smaller one for those of content and the packages beside it"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},
 	{"internal/node/clustertest", "api client internal/fail internal/node internal/node/nodetest internal/store/storetest", "several real processes on one database, for tests"},

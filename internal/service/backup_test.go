@@ -382,3 +382,20 @@ func TestNoBackupIsDeletedBecauseOfAWrongIndex(t *testing.T) {
 		t.Errorf("%d backups are left after the repair", left)
 	}
 }
+
+// Upkeep forgets an import that was not continued for more than 30 days, and no other.
+func TestUpkeepForgetsImportsThatWereNotContinued(t *testing.T) {
+	each(t, func(w testService) {
+		for name, days := range map[string]int{"older": 31, "newer": 29} {
+			changed := time.Now().AddDate(0, 0, -days).UnixMilli()
+			w.Exec(`INSERT INTO mail_import (tenant, container, name, request, format, messages, bytes, digest, link, finished, started, changed)
+				VALUES (?1, 1, ?2, 1, 'auto', 1, 1, ?3, 0, 0, ?4, ?4)`, w.Tenant, name, []byte{}, changed)
+		}
+		w.QueueMaintenance()
+		w.tidy()
+		older, newer := w.Number(`SELECT COUNT(*) FROM mail_import WHERE name = 'older'`), w.Number(`SELECT COUNT(*) FROM mail_import WHERE name = 'newer'`)
+		if older != 0 || newer != 1 {
+			t.Errorf("%d older imports and %d newer ones are left", older, newer)
+		}
+	})
+}

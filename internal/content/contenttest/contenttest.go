@@ -1,5 +1,6 @@
 // Package contenttest gives tests a tenant of policytest with containers, content and
-// rolls. Start reading at New.
+// rolls, and the tests of items, content, backup, collect and renew a smaller one whose
+// policies need no vault. Start reading at New and at NewSmall.
 package contenttest
 
 import (
