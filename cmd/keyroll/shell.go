@@ -5,15 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"keyroll/api"
 	"keyroll/client"
@@ -62,7 +59,7 @@ func (c *shellCommand) Run(e *env) error {
 			err = s.run(e, text)
 		}
 	default:
-		err = cmdlet.Interact(e, e.in, s.options)
+		err = cmdlet.Interact(e, e.In, s.options)
 	}
 	if err == nil {
 		err = left.failure()
@@ -70,7 +67,7 @@ func (c *shellCommand) Run(e *env) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	cmdlet.PrintError(e.err, err)
+	cmdlet.PrintError(e.ErrOut, err)
 	return statusError(fail.Lookup(fail.CodeOf(err)).Exit)
 }
 
@@ -113,7 +110,7 @@ func (t target) shell(e *env) (shell, error) {
 		return shell{}, err
 	}
 	return shell{
-		options: cmdlet.Options{Service: service, Vaults: v, Out: e.out, Err: e.err, JSON: e.asJSON, Width: width(e.out), Now: time.Now},
+		options: cmdlet.Options{Service: service, Vaults: v, Out: e.Out, Err: e.ErrOut, JSON: e.JSON, Width: e.Width(), Now: time.Now},
 		close:   func() { service.Close(); transport.CloseIdleConnections() },
 	}, nil
 }
@@ -147,17 +144,4 @@ func (t target) transport() (*http.Transport, error) {
 			return dialer.DialContext(ctx, network, addr)
 		},
 	}, nil
-}
-
-// width returns the columns of the terminal that w is, 0 for anything else.
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
 }

@@ -27,7 +27,7 @@ func (c *waitCommand) Run(e *env) error {
 	for {
 		url, err := askReady(ctx, c.Data)
 		if err == nil {
-			return e.object(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintf(w, "keyroll is ready at %s\n", url) })
+			return e.Object(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintf(w, "keyroll is ready at %s\n", url) })
 		}
 		select {
 		case <-time.After(pollInterval):

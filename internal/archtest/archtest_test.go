@@ -65,6 +65,7 @@ var packages = []row{
 	{"client", "api", "uses only HTTP, like any other client"},
 	{"internal/fail", "api", "errors have the contract's codes"},
 	{"internal/name", "", "which texts are valid names and which names are equal; not what is named"},
+	{"internal/terminal", "api internal/fail internal/name", "prints what it is given; knows no operation"},
 	{"internal/fault", "", "named points, without cost in production"},
 	{"internal/files", "", "files that survive a power cut; not their content"},
 	{"internal/envelope", "api internal/fail", "pure functions: no database, no clock, no vault"},
@@ -114,7 +115,7 @@ var packages = []row{
 	{"internal/demo", "api client internal/fail", "uses only public interfaces"},
 	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
 		"fills and reads pages in bulk, and omits the cryptography to measure the rest"},
-	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/files internal/listen internal/name internal/node internal/store",
+	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store internal/terminal",
 		"flags and wiring; container for the kinds of names, store for offline use"},
 
 	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},
