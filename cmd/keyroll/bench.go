@@ -11,6 +11,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/bench"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/terminal"
@@ -98,11 +99,11 @@ func spread(f bench.Figure, scale float64, format, unit string) string {
 
 // quietly runs cmdlet lines against a node of this process and discards their output.
 func quietly(ctx context.Context, n *node.Node, text string) error {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return err
 	}
-	shell, err := t.shell(&env{ctx, terminal.Terminal{Out: io.Discard, ErrOut: io.Discard}})
+	shell, err := newShell(t, &env{ctx, terminal.Terminal{Out: io.Discard, ErrOut: io.Discard}})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/container"
 	"keyroll/internal/demo"
 	"keyroll/internal/fail"
@@ -46,16 +47,16 @@ func (c *demoCommand) Run(e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return err
 	}
-	k, err := client.New(t.client)
+	k, err := client.New(t.Client)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	shell, err := t.shell(e)
+	shell, err := newShell(t, e)
 	if err != nil {
 		return err
 	}

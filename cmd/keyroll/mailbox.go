@@ -120,8 +120,8 @@ func (c connection) withClient(f func(*client.Client) error) error {
 		return err
 	}
 	var left damaged
-	t.client.Damaged = left.add
-	k, err := client.New(t.client)
+	t.Client.Damaged = left.add
+	k, err := client.New(t.Client)
 	if err != nil {
 		return err
 	}

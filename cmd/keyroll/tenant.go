@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
 	"keyroll/internal/terminal"
@@ -50,7 +51,7 @@ func (c *tenantCreate) Run(e *env) error {
 		}
 		name := c.NewTokenFile
 		if name == "" {
-			name = c.tokenFileOf(t.ID)
+			name = connect.Selection(c.connection).TokenFileOf(t.ID)
 		}
 		if err := file.write(t.AdminToken, name); err != nil {
 			return fmt.Errorf("tenant %q was created, but the token of its admin could not be stored and is lost: %w", t.Name, err)
@@ -66,7 +67,7 @@ func (c *tenantCreate) Run(e *env) error {
 type tokenFile struct{ *files.Draft }
 
 func (c *tenantCreate) newTokenFile() (tokenFile, error) {
-	folder := filepath.Join(c.Data, tenantsFolder)
+	folder := filepath.Join(c.Data, connect.TenantsFolder)
 	switch {
 	case c.NewTokenFile != "":
 		folder = filepath.Dir(c.NewTokenFile)

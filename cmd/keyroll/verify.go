@@ -10,6 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/terminal"
@@ -121,7 +122,7 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 // tenantsOf returns the tenants to verify on a node of this process: the one that
 // --tenant names, or else the first for --policy and all without it.
 func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +136,8 @@ func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
 		if c.Tenant != "" && !named || c.Tenant == "" && c.Policy != "" && i > 0 {
 			continue
 		}
-		t.client.Token = tokens[i]
-		k, err := client.New(t.client)
+		t.Client.Token = tokens[i]
+		k, err := client.New(t.Client)
 		if err != nil {
 			return list, err
 		}
@@ -153,11 +154,11 @@ func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
 
 // localClient connects to a node of this process.
 func localClient(n *node.Node) (*client.Client, error) {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return nil, err
 	}
-	return client.New(t.client)
+	return client.New(t.Client)
 }
 
 func probed(p api.Probe) string {

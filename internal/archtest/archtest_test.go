@@ -112,10 +112,11 @@ var packages = []row{
 	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/blob internal/ca internal/container internal/content internal/depth internal/envelope " +
 		"internal/fail internal/files internal/keywork internal/lease internal/listen internal/policy internal/purge internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"connects all packages"},
+	{"internal/connect", "api client internal/fail internal/node", "finds a server of this machine or another; changes nothing"},
 	{"internal/demo", "api client internal/fail", "uses only public interfaces"},
 	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/keypage internal/node internal/policy internal/roll internal/store",
 		"fills and reads pages in bulk, and omits the cryptography to measure the rest"},
-	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store internal/terminal",
+	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/connect internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store internal/terminal",
 		"flags and wiring; container for the kinds of names, store for offline use"},
 
 	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},
