@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/container"
+	"keyroll/internal/terminal"
 )
 
 type abandonCommand struct {
@@ -49,8 +50,8 @@ func (c *abandonCommand) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(deleted, func(w io.Writer) {
-			fmt.Fprintf(w, "%s %s is abandoned: %s, %s, which no key can decrypt, were deleted\n", deleted.Kind, escapeText(deleted.Container), countOf(deleted.Items, "item"), formatSize(deleted.Bytes))
+		return e.Object(deleted, func(w io.Writer) {
+			fmt.Fprintf(w, "%s %s is abandoned: %s, %s, which no key can decrypt, were deleted\n", deleted.Kind, terminal.Escape(deleted.Container), terminal.Count(deleted.Items, "item"), terminal.Size(deleted.Bytes))
 		})
 	})
 }

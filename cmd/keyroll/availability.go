@@ -5,6 +5,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 type availabilityCommand struct {
@@ -24,8 +25,8 @@ func (c *availabilityRoll) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) {
-			fields(w, "availability keys rolled", r.Keys, "wraps replaced", r.Wraps, "older versions destroyed", r.Destroyed)
+		return e.Object(r, func(w io.Writer) {
+			terminal.Fields(w, "availability keys rolled", r.Keys, "wraps replaced", r.Wraps, "older versions destroyed", r.Destroyed)
 		})
 	})
 }

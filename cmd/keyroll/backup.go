@@ -10,6 +10,7 @@ import (
 	"keyroll/client"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type backupCommand struct {
@@ -94,7 +95,7 @@ type backupList struct{ connection }
 func (c *backupList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		return listPages(e, "id kind container items bytes created expires policy dataEncryptionPolicyID", func(b api.Backup) []any {
-			return []any{b.ID, b.Kind, b.Container, b.Items, formatSize(b.Bytes), formatTime(b.Created), formatExpiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
+			return []any{b.ID, b.Kind, b.Container, b.Items, terminal.Size(b.Bytes), terminal.Time(b.Created), formatExpiry(b), b.Protection.Policy, b.Protection.DataEncryptionPolicyID}
 		}, func(page api.PageInput) (api.List[api.Backup], error) {
 			return k.ListBackups(e, api.ListInput{PageInput: page})
 		})
@@ -116,8 +117,8 @@ func (c *backupRestore) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "%s, %s of %s %s restored as %s\n", countOf(b.Items, "item"), formatSize(b.Bytes), b.Kind, escapeText(b.Container), escapeText(c.To))
+		return e.Object(b, func(w io.Writer) {
+			fmt.Fprintf(w, "%s, %s of %s %s restored as %s\n", terminal.Count(b.Items, "item"), terminal.Size(b.Bytes), b.Kind, terminal.Escape(b.Container), terminal.Escape(c.To))
 		})
 	})
 }
@@ -133,16 +134,16 @@ func (c *backupExpire) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(b, func(w io.Writer) {
-			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, escapeText(b.Container))
+		return e.Object(b, func(w io.Writer) {
+			fmt.Fprintf(w, "backup %s of %s %s has expired\n", b.ID, b.Kind, terminal.Escape(b.Container))
 		})
 	})
 }
 
 func (e *env) printBackup(b api.Backup) error {
-	return e.object(b, func(w io.Writer) {
-		protected(w, b.Protection, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", formatSize(b.Bytes),
-			"created", formatTime(b.Created), "expires", formatExpiry(b))
+	return e.Object(b, func(w io.Writer) {
+		protected(w, b.Protection, "id", b.ID, "kind", b.Kind, "container", b.Container, "items", b.Items, "bytes", terminal.Size(b.Bytes),
+			"created", terminal.Time(b.Created), "expires", formatExpiry(b))
 	})
 }
 
@@ -150,5 +151,5 @@ func formatExpiry(b api.Backup) string {
 	if b.Expires == nil {
 		return "-"
 	}
-	return formatTime(*b.Expires)
+	return terminal.Time(*b.Expires)
 }

@@ -11,8 +11,10 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/bench"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 type benchCommand struct {
@@ -35,7 +37,7 @@ type benchPlace struct {
 func (c benchPlace) measureIn(e *env, measure func(o bench.Options) error) error {
 	return inBenchFolder(c.Data, func(data string) error {
 		return measure(bench.Options{Data: data, Database: c.Database, PageSlots: int(c.PageSlots), Rounds: c.Rounds,
-			Script: quietly, Client: localClient, Progress: func(stage string) { fmt.Fprintln(e.err, stage) }})
+			Script: quietly, Client: localClient, Progress: func(stage string) { fmt.Fprintln(e.ErrOut, stage) }})
 	})
 }
 
@@ -79,7 +81,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 			pairs[i] = spread(b.Range[string(f)], 1<<20, "%.0f", "MiB/s")
 		}
 	}
-	fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, formatSize(b.DatabaseBytes)), "rounds", b.Rounds)...)
+	terminal.Fields(w, append(pairs, "database", fmt.Sprintf("%s, %s, %s", b.Database, b.Durability, terminal.Size(b.DatabaseBytes)), "rounds", b.Rounds)...)
 }
 
 type (
@@ -97,11 +99,11 @@ func spread(f bench.Figure, scale float64, format, unit string) string {
 
 // quietly runs cmdlet lines against a node of this process and discards their output.
 func quietly(ctx context.Context, n *node.Node, text string) error {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return err
 	}
-	shell, err := t.shell(&env{Context: ctx, out: io.Discard, err: io.Discard})
+	shell, err := newShell(t, &env{ctx, terminal.Terminal{Out: io.Discard, ErrOut: io.Discard}})
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,11 @@ import (
 	"io"
 
 	"keyroll/internal/bench"
+	"keyroll/internal/terminal"
 )
 
 type benchContent struct {
-	Size byteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
+	Size terminal.ByteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	benchPlace
 }
 
@@ -19,14 +20,14 @@ func (c *benchContent) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) {
+		return e.Object(r, func(w io.Writer) {
 			figures(w, r.Base,
 				"ratio of put to plain copy", ratio("ratioPutToCopy"), "ratio of get to plain copy", ratio("ratioGetToCopy"),
 				"ratio of get with fsync to plain copy", ratio("ratioGetToDiskToCopy"),
-				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", formatSize(r.PutAboveIdleBytes), formatSize(r.GetAboveIdleBytes)), "memory when idle", formatSize(r.IdleBytes),
+				"memory used beyond idle", fmt.Sprintf("%s to put, %s to get", terminal.Size(r.PutAboveIdleBytes), terminal.Size(r.GetAboveIdleBytes)), "memory when idle", terminal.Size(r.IdleBytes),
 				"put", bytesPerSecond("putPerSecond"), "get", bytesPerSecond("getPerSecond"), "get, with fsync", bytesPerSecond("getToDiskPerSecond"),
 				"plain copy, with fsync", bytesPerSecond("copyPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "decryption only", bytesPerSecond("openPerSecond"),
-				"file", formatSize(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
+				"file", terminal.Size(r.Size), "path", r.Path, "bytes equal", r.BytesEqual)
 		})
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"keyroll/internal/bench"
 	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 type benchList struct {
@@ -23,10 +24,10 @@ func (c *benchList) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) {
+		return e.Object(r, func(w io.Writer) {
 			figures(w, r.Base, "processor time of the server for 1,000 mailboxes", inSeconds("serverSecondsPer1000"),
 				"first line of keyroll mailbox list", inSeconds("firstLineSeconds"), "all lines", inSeconds("seconds"),
-				"peak memory of keyroll mailbox list", formatSize(r.PeakRSSBytes), "mailboxes", r.Containers, "messages in each", r.Items)
+				"peak memory of keyroll mailbox list", terminal.Size(r.PeakRSSBytes), "mailboxes", r.Containers, "messages in each", r.Items)
 		})
 	})
 }

@@ -6,13 +6,14 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/bench"
+	"keyroll/internal/terminal"
 )
 
 type benchRoll struct {
-	Depth      string   `name:"depth" enum:"root,policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the roll replaces: root, policy, container or content (default: ${default})."`
-	Containers *int     `name:"containers" placeholder:"N" help:"Number of mailboxes to roll (default: 200000; depth container: 1000, depth content: 8)."`
-	Items      *int     `name:"items" placeholder:"N" help:"With depths container and content, messages per mailbox (default: 1000; depth content: 32)."`
-	ItemSize   byteSize `name:"item-size" default:"4MiB" placeholder:"BYTES" help:"With depth content, size of a message, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
+	Depth      string            `name:"depth" enum:"root,policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the roll replaces: root, policy, container or content (default: ${default})."`
+	Containers *int              `name:"containers" placeholder:"N" help:"Number of mailboxes to roll (default: 200000; depth container: 1000, depth content: 8)."`
+	Items      *int              `name:"items" placeholder:"N" help:"With depths container and content, messages per mailbox (default: 1000; depth content: 32)."`
+	ItemSize   terminal.ByteSize `name:"item-size" default:"4MiB" placeholder:"BYTES" help:"With depth content, size of a message, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	benchPlace
 }
 
@@ -49,7 +50,7 @@ func (c *benchRoll) root(e *env, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	return e.object(r, func(w io.Writer) {
+	return e.Object(r, func(w io.Writer) {
 		figures(w, r.Base, fmt.Sprintf("ratio to %d containers", r.Few), ratio("ratioToFew"),
 			"one refresh at depth root", inSeconds("seconds"), fmt.Sprintf("the same over %d containers", r.Few), inSeconds("fewSeconds"),
 			"containers", r.Containers)
@@ -61,12 +62,12 @@ func (c *benchRoll) policy(e *env, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	return e.object(r, func(w io.Writer) {
+	return e.Object(r, func(w io.Writer) {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"), "ratio to bare pages", ratio("ratioToPages"),
 			"roll", perSecond{"perSecond", "containers"}, "row by row", perSecond{"rowByRowPerSecond", "containers"},
 			"bare pages", perSecond{"pagesPerSecond", "containers"}, "cryptography only", perSecond{"cryptoPerSecond", "containers"},
 			"one roll", inSeconds("seconds"), "a roll of one container", inSeconds("fixedSeconds"), "of which unwrapping a policy key", inSeconds("unwrapSeconds"),
-			"one commit", inSeconds("commitSeconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"one commit", inSeconds("commitSeconds"), "one refresh at depth root", inSeconds("rootSeconds"), "peak memory of a roll", terminal.Size(r.PeakRSSBytes),
 			"containers", r.Containers, "key pages", fmt.Sprintf("%d of %d slots", r.Pages, r.PageSlots), "keys decrypted and equal", r.KeysOpenedAndEqual)
 	})
 }
@@ -76,11 +77,11 @@ func (c *benchRoll) container(e *env, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	return e.object(r, func(w io.Writer) {
+	return e.Object(r, func(w io.Writer) {
 		figures(w, r.Base, "ratio to row by row", ratio("ratioToRowByRow"),
 			"roll", perSecond{"perSecond", "blob keys"}, "row by row", perSecond{"rowByRowPerSecond", "blob keys"},
 			"cryptography only", perSecond{"cryptoPerSecond", "blob keys"},
-			"one roll", inSeconds("seconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", terminal.Size(r.PeakRSSBytes),
 			"mailboxes", r.Containers, "messages of each", r.Items, "keys decrypted and equal", r.KeysOpenedAndEqual)
 	})
 }
@@ -90,12 +91,12 @@ func (c *benchRoll) content(e *env, o bench.Options) error {
 	if err != nil {
 		return err
 	}
-	return e.object(r, func(w io.Writer) {
+	return e.Object(r, func(w io.Writer) {
 		figures(w, r.Base, "ratio to decryption, encryption and plain copy only", ratio("ratioToLimits"),
 			"roll", bytesPerSecond("perSecond"), "decryption, encryption and plain copy only", bytesPerSecond("limitsPerSecond"),
 			"decryption only", bytesPerSecond("openPerSecond"), "encryption only", bytesPerSecond("sealPerSecond"), "plain copy, with fsync", bytesPerSecond("copyPerSecond"),
-			"one roll", inSeconds("seconds"), "peak memory of a roll", formatSize(r.PeakRSSBytes),
-			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, formatSize(r.ItemSize)), "content", formatSize(r.Bytes),
+			"one roll", inSeconds("seconds"), "peak memory of a roll", terminal.Size(r.PeakRSSBytes),
+			"mailboxes", r.Containers, "messages of each", fmt.Sprintf("%d of %s", r.Items, terminal.Size(r.ItemSize)), "content", terminal.Size(r.Bytes),
 			"path", r.Path, "bytes equal", r.BytesEqual)
 	})
 }
@@ -112,13 +113,13 @@ func (c *benchGrowth) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) {
+		return e.Object(r, func(w io.Writer) {
 			largest := r.Sizes[len(r.Sizes)-1].Containers
 			pairs := []any{fmt.Sprintf("ratio of containers/s at %d to %d", largest, r.Reference), ratio("ratioToReference"),
 				fmt.Sprintf("ratio of depth root at %d to %d", largest, r.Sizes[0].Containers), ratio("rootRatioToFewest")}
 			for _, s := range r.Sizes {
 				pairs = append(pairs, fmt.Sprintf("%d containers", s.Containers),
-					fmt.Sprintf("%.0f containers/s, one roll %.3f s, depth root %.3f s, peak memory %s, database %s", s.PerSecond, s.Seconds, s.RootSeconds, formatSize(s.PeakRSSBytes), formatSize(s.DatabaseBytes)))
+					fmt.Sprintf("%.0f containers/s, one roll %.3f s, depth root %.3f s, peak memory %s, database %s", s.PerSecond, s.Seconds, s.RootSeconds, terminal.Size(s.PeakRSSBytes), terminal.Size(s.DatabaseBytes)))
 			}
 			figures(w, r.Base, pairs...)
 		})

@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type blobsCommand struct {
@@ -27,17 +28,17 @@ func (c *blobsCollect) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		var in api.CollectBlobsInput
 		in.Body.GraceSeconds, in.Body.DryRun = int64(c.Grace/time.Second), c.DryRun
-		bar := e.progress("collect", -1)
+		bar := e.Progress("collect", -1)
 		found, err := k.CollectBlobs(e, in, func(p api.CollectedBlobs) {
-			bar.setNote(fmt.Sprintf("%d orphans", p.Orphans))
+			bar.SetNote(fmt.Sprintf("%d orphans", p.Orphans))
 			bar.Set(p.Blobs)
 		})
 		bar.End()
 		if err != nil {
 			return err
 		}
-		return e.object(found, func(w io.Writer) {
-			fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, formatSize(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, formatSize(found.OrphanBytes)),
+		return e.Object(found, func(w io.Writer) {
+			terminal.Fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, terminal.Size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, terminal.Size(found.OrphanBytes)),
 				"removed", found.Removed)
 		})
 	})

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 type databaseCommand struct {
@@ -31,10 +32,10 @@ type movedTable struct {
 }
 
 func (c *databaseMove) Run(e *env) error {
-	bar := e.progress("database move", -1)
+	bar := e.Progress("database move", -1)
 	moved, err := node.MoveDatabase(e, c.Data, c.To, func(stage string, done, total int64) {
-		bar.setNote(fmt.Sprintf("%s, row %d of %d", stage, done, total))
-		bar.setTotal(total)
+		bar.SetNote(fmt.Sprintf("%s, row %d of %d", stage, done, total))
+		bar.SetTotal(total)
 		bar.Set(done)
 	})
 	bar.End()
@@ -45,8 +46,8 @@ func (c *databaseMove) Run(e *env) error {
 	for _, t := range moved.Tables {
 		out.Tables = append(out.Tables, movedTable{Name: t.Name, Rows: t.Rows, SHA256: t.Digest})
 	}
-	return e.object(out, func(w io.Writer) {
-		fields(w, "from", out.From, "to", out.To, "tables, the same in both", len(out.Tables), "rows", out.Rows)
+	return e.Object(out, func(w io.Writer) {
+		terminal.Fields(w, "from", out.From, "to", out.To, "tables, the same in both", len(out.Tables), "rows", out.Rows)
 		fmt.Fprintf(w, "From now on run keyroll serve --data %s with --database or KEYROLL_DATABASE. %s is kept, but no server opens it any more.\n", c.Data, node.DatabaseFile)
 	})
 }

@@ -8,11 +8,13 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/container"
 	"keyroll/internal/demo"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/store"
+	"keyroll/internal/terminal"
 )
 
 type demoCommand struct {
@@ -22,9 +24,9 @@ type demoCommand struct {
 }
 
 func (c *demoCommand) Run(e *env) (err error) {
-	out := e.out
-	if e.asJSON {
-		out = e.err // standard output holds what the cmdlets emit
+	out := e.Out
+	if e.JSON {
+		out = e.ErrOut // standard output holds what the cmdlets emit
 	}
 	mail, files, err := c.content(e)
 	if err != nil {
@@ -39,22 +41,22 @@ func (c *demoCommand) Run(e *env) (err error) {
 			err = errors.Join(err, os.RemoveAll(data))
 		}
 	}()
-	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, formatSize(mail.Size()), len(files.Paths))
+	fmt.Fprintf(out, "data folder: %s\nmail: %s\nfiles: %d\n", data, terminal.Size(mail.Size()), len(files.Paths))
 	n, err := node.Start(e, node.Options{Data: data})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return err
 	}
-	k, err := client.New(t.client)
+	k, err := client.New(t.Client)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	shell, err := t.shell(e)
+	shell, err := newShell(t, e)
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (c *demoCommand) Run(e *env) (err error) {
 			return fill(ctx, n, policy, mailboxes)
 		},
 		Watch:    func(_ context.Context, id string) (api.Roll, error) { return watch(e, k, id) },
-		Progress: func(title string, total int64) demo.Bar { return e.progress(title, total) },
+		Progress: func(title string, total int64) demo.Bar { return e.Progress(title, total) },
 		Domain:   n.Info.VaultDomain,
 		Mail:     mail,
 		Files:    files,
@@ -107,7 +109,7 @@ func (c *demoCommand) content(e *env) (mail demo.Mail, files demo.Files, err err
 	}
 	mail, ok := demo.History(e, ".")
 	if !ok {
-		fmt.Fprintln(e.err, "This folder has no git history to use as mail; the demo uses only the files.")
+		fmt.Fprintln(e.ErrOut, "This folder has no git history to use as mail; the demo uses only the files.")
 	}
 	return mail, files, nil
 }

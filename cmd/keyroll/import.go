@@ -12,6 +12,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type mailboxImport struct {
@@ -34,10 +35,10 @@ func (c *mailboxImport) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		bar := e.progress("import", total)
+		bar := e.Progress("import", total)
 		var imported api.Imported
 		for _, name := range append(names, uuid.NewString()) {
-			imported, err = k.ImportMail(e, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Format: api.MailFormat(c.Format), Import: name}, total, bar.reader(in))
+			imported, err = k.ImportMail(e, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: c.Name}, Format: api.MailFormat(c.Format), Import: name}, total, bar.Reader(in))
 			if p := (*api.Problem)(nil); !errors.As(err, &p) || p.Code != api.DifferentMail {
 				err = c.withStored(e, k, name, err)
 				break
@@ -50,8 +51,8 @@ func (c *mailboxImport) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(imported, func(w io.Writer) {
-			fmt.Fprintf(w, "%s, %s imported into %s%s\n", countOf(imported.Messages, "message"), formatSize(imported.Bytes), escapeText(c.Name), notes(imported))
+		return e.Object(imported, func(w io.Writer) {
+			fmt.Fprintf(w, "%s, %s imported into %s%s\n", terminal.Count(imported.Messages, "message"), terminal.Size(imported.Bytes), terminal.Escape(c.Name), notes(imported))
 		})
 	})
 }

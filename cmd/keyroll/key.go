@@ -4,6 +4,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type keyCommand struct {
@@ -31,7 +32,7 @@ func (c *keyUsage) Run(e *env) error {
 		return list(e, l.Items, "vault key version policy active inactive disconnected disabled sites workloads backups health verdict since",
 			func(u api.KeyUsage) []any {
 				return []any{u.Vault, u.Key, u.Version, u.Policy, u.Active, u.Inactive, u.Disconnected, u.Disabled,
-					u.Sites, u.Workloads, u.Backups, u.Health.State, u.Verdict, formatTime(u.Since)}
+					u.Sites, u.Workloads, u.Backups, u.Health.State, u.Verdict, terminal.Time(u.Since)}
 			})
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type mailboxCommand struct {
@@ -53,7 +54,7 @@ type mailboxList struct{ connection }
 func (c *mailboxList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		return listPages(e, "name state items bytes policy dataEncryptionPolicyID", func(m api.Mailbox) []any {
-			return []any{m.Name, m.State, m.Items, formatSize(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
+			return []any{m.Name, m.State, m.Items, terminal.Size(m.Bytes), m.Protection.Policy, m.Protection.DataEncryptionPolicyID}
 		}, func(page api.PageInput) (api.List[api.Mailbox], error) {
 			return k.ListMailboxes(e, api.ListInput{PageInput: page})
 		})
@@ -94,14 +95,14 @@ func (c *mailboxState) Run(e *env) error {
 }
 
 func (e *env) printMailbox(m api.Mailbox) error {
-	return e.object(m, func(w io.Writer) {
-		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", formatSize(m.Bytes), "created", formatTime(m.Created))
+	return e.Object(m, func(w io.Writer) {
+		protected(w, m.Protection, "name", m.Name, "state", m.State, "items", m.Items, "bytes", terminal.Size(m.Bytes), "created", terminal.Time(m.Created))
 	})
 }
 
 // protected prints pairs as fields does, and the protection below them.
 func protected(w io.Writer, p api.Protection, pairs ...any) {
-	fields(w, append(pairs, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
+	terminal.Fields(w, append(pairs, "policy", p.Policy, "policy ID", p.PolicyID, "DataEncryptionPolicyID", p.DataEncryptionPolicyID,
 		"newest policy key", yesNo(p.Current), "encrypted", yesNo(p.IsEncrypted))...)
 }
 
@@ -119,8 +120,8 @@ func (c connection) withClient(f func(*client.Client) error) error {
 		return err
 	}
 	var left damaged
-	t.client.Damaged = left.add
-	k, err := client.New(t.client)
+	t.Client.Damaged = left.add
+	k, err := client.New(t.Client)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func (c connection) withClient(f func(*client.Client) error) error {
 // open opens a file, or standard input for "-"; its size is -1 if unknown.
 func (e *env) open(name string) (r io.Reader, size int64, done func() error, err error) {
 	if name == "-" {
-		return e.in, -1, func() error { return nil }, nil
+		return e.In, -1, func() error { return nil }, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -160,6 +161,6 @@ func (e *env) copy(r io.ReadCloser, err error) error {
 		return err
 	}
 	defer r.Close()
-	_, err = io.Copy(e.out, r)
+	_, err = io.Copy(e.Out, r)
 	return err
 }

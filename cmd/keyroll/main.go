@@ -19,9 +19,10 @@ import (
 	"github.com/alecthomas/kong"
 
 	"keyroll/api"
+	"keyroll/client"
 	"keyroll/internal/fail"
-	"keyroll/internal/name"
 	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 // commands is the command line.
@@ -55,10 +56,7 @@ type commands struct {
 // env is what a command runs in.
 type env struct {
 	context.Context
-	in     *os.File
-	out    io.Writer
-	err    io.Writer
-	asJSON bool
+	terminal.Terminal
 }
 
 func main() {
@@ -93,10 +91,10 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help lists the commands, keyroll COMMAND --help the flags of one\n", message(err.Error()))
+		fmt.Fprintf(errOut, "keyroll: %s\nhint: keyroll --help lists the commands, keyroll COMMAND --help the flags of one\n", terminal.EscapeLines(err.Error()))
 		return 2
 	}
-	e := &env{Context: ctx, in: in, out: out, err: errOut, asJSON: c.Output == "json"}
+	e := &env{ctx, terminal.Terminal{In: in, Out: out, ErrOut: errOut, JSON: c.Output == "json"}}
 	if err := parsed.Run(e); err != nil {
 		return report(ctx, errOut, err)
 	}
@@ -145,7 +143,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	if ctx.Err() != nil {
 		fmt.Fprint(w, "keyroll: interrupted")
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.Cause(ctx)) {
-			fmt.Fprintf(w, ": %s", message(err.Error()))
+			fmt.Fprintf(w, ": %s", terminal.EscapeLines(err.Error()))
 		}
 		fmt.Fprintln(w)
 		var f *fail.Error
@@ -166,7 +164,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	case errors.As(err, &f):
 		code, hint = f.Code, f.Hint
 	}
-	text := message(err.Error())
+	text := terminal.EscapeLines(err.Error())
 	if code == api.Internal {
 		fmt.Fprintf(w, "keyroll: %s\n", text)
 	} else {
@@ -176,27 +174,24 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	return fail.Lookup(code).Exit
 }
 
-// message returns the text of an error, which may have several lines, with control
-// characters escaped for a terminal.
-func message(s string) string { return name.Escape(s, "\n\t") }
-
 // printHint prints a hint, if there is one.
 func printHint(w io.Writer, hint string) {
 	if hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", message(hint))
+		fmt.Fprintf(w, "hint: %s\n", terminal.EscapeLines(hint))
 	}
+}
+
+// list prints items: as JSON lines, or as a table with the given columns.
+func list[T any](e *env, items []T, columns string, row func(T) []any) error {
+	return terminal.Rows(e.Terminal, columns, row)(items)
+}
+
+// listPages prints each page of a list as soon as it is read.
+func listPages[T any](e *env, columns string, row func(T) []any, read func(api.PageInput) (api.List[T], error)) error {
+	return client.EachPage(read, terminal.Rows(e.Terminal, columns, row))
 }
 
 // statusError is an exit status whose reason has already been printed.
 type statusError int
 
 func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// object prints one object: as JSON, or by text.
-func (e *env) object(v any, text func(w io.Writer)) error {
-	if e.asJSON {
-		return jsonTo(e.out).Encode(v)
-	}
-	text(e.out)
-	return nil
-}

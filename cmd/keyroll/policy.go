@@ -6,6 +6,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 type policyCommand struct {
@@ -40,7 +41,7 @@ func (c *policyShow) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(p, func(w io.Writer) { showPolicy(w, p) })
+		return e.Object(p, func(w io.Writer) { showPolicy(w, p) })
 	})
 }
 
@@ -89,19 +90,19 @@ func (c *policyUpdate) Run(e *env) error {
 
 func (e *env) printRefreshed(r api.Refreshed) error {
 	for _, w := range r.Warnings {
-		fmt.Fprintf(e.err, "warning: %s\n", escapeText(w))
+		fmt.Fprintf(e.ErrOut, "warning: %s\n", terminal.Escape(w))
 	}
-	return e.object(r, func(w io.Writer) {
+	return e.Object(r, func(w io.Writer) {
 		if r.Estimate != nil {
 			showEstimate(w, r.Policy.Name, *r.Estimate)
 			return
 		}
 		showPolicy(w, r.Policy)
 		if r.Rewrapped > 0 {
-			fmt.Fprintf(w, "%s re-wrapped\n", countOf(int64(r.Rewrapped), "policy key"))
+			fmt.Fprintf(w, "%s re-wrapped\n", terminal.Count(int64(r.Rewrapped), "policy key"))
 		}
 		if r.Limit != "" {
-			fmt.Fprintf(w, "limit: %s\n", escapeText(r.Limit))
+			fmt.Fprintf(w, "limit: %s\n", terminal.Escape(r.Limit))
 		}
 	})
 }
@@ -110,9 +111,9 @@ func showPolicy(w io.Writer, p api.Policy) {
 	pairs := []any{"name", p.Name, "id", p.ID, "kind", p.Kind, "description", p.Description, "enabled", p.Enabled, "assigned", p.Assigned, "state", p.State,
 		"complete", fmt.Sprintf("%.1f %%", p.PercentComplete), "revision", p.Revision, "generation", p.Generation,
 		"primary", p.Primary.URI, "primary health", p.PrimaryHealth.String(), "secondary", p.Secondary.URI, "secondary health", p.SecondaryHealth.String(),
-		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", formatTime(p.Created), "refreshed", formatTime(p.Refreshed)}
+		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", terminal.Time(p.Created), "refreshed", terminal.Time(p.Refreshed)}
 	if p.Roll != nil {
 		pairs = append(pairs, "roll", p.Roll.ID, "roll state", p.Roll.State)
 	}
-	fields(w, pairs...)
+	terminal.Fields(w, pairs...)
 }

@@ -1,21 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
+	"keyroll/internal/terminal"
 )
 
 type purgeCommand struct {
@@ -38,7 +35,7 @@ func (c *purgeRequest) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		if !c.Yes {
 			question := fmt.Sprintf("Once two approvers have approved it, the purge of policy %q destroys all that it protects, irreversibly. Request it?", c.Policy)
-			if err := e.confirm(question); err != nil {
+			if err := e.Confirm(question); err != nil {
 				return err
 			}
 		}
@@ -50,23 +47,6 @@ func (c *purgeRequest) Run(e *env) error {
 		}
 		return e.printPurge(p)
 	})
-}
-
-// confirm asks for a confirmation on the terminal, and refuses where there is none.
-func (e *env) confirm(question string) error {
-	if !term.IsTerminal(int(e.in.Fd())) {
-		return fail.New(api.Conflict, "this needs a confirmation, and standard input is not a terminal").
-			WithHint("use --yes to go on without asking; nothing was changed")
-	}
-	fmt.Fprintf(e.err, "%s [y/N] ", escapeText(question))
-	answer, err := bufio.NewReader(e.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return fail.New(api.Conflict, "not confirmed; nothing was changed")
-	}
-	return nil
 }
 
 type purgeApproverCommand struct {
@@ -100,8 +80,8 @@ func (c *purgeApproverAdd) Run(e *env) error {
 		if err := errors.Join(err, file.Sync(), file.Close(), files.OS.SyncFolder(filepath.Dir(c.NewTokenFile))); err != nil {
 			return fmt.Errorf("approver %q was registered, but its token could not be stored and is lost: %w", p.Name, err)
 		}
-		return e.object(p.PurgeApprover, func(w io.Writer) {
-			fields(w, "name", p.Name, "created", formatTime(p.Created), "token file", c.NewTokenFile)
+		return e.Object(p.PurgeApprover, func(w io.Writer) {
+			terminal.Fields(w, "name", p.Name, "created", terminal.Time(p.Created), "token file", c.NewTokenFile)
 		})
 	})
 }
@@ -114,7 +94,7 @@ func (c *purgeApproverList) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, formatTime(p.Created)} })
+		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, terminal.Time(p.Created)} })
 	})
 }
 
@@ -142,7 +122,7 @@ func (c *purgeStatus) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		if c.Policy == "" {
 			return listPages(e, "policy state approvals containers requested done id", func(p api.Purge) []any {
-				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, formatTime(p.Requested), formatOptionalTime(p.AvailabilityKeyDestroyed), p.PolicyID}
+				return []any{p.Policy, p.State, len(p.Approvals), p.Containers, terminal.Time(p.Requested), formatOptionalTime(p.AvailabilityKeyDestroyed), p.PolicyID}
 			}, func(page api.PageInput) (api.List[api.Purge], error) {
 				return k.ListPurges(e, api.ListInput{PageInput: page})
 			})
@@ -157,11 +137,11 @@ func (c *purgeStatus) Run(e *env) error {
 
 // printPurge prints one purge, with the key versions that only the customer can destroy.
 func (e *env) printPurge(p api.Purge) error {
-	return e.object(p, func(w io.Writer) {
+	return e.Object(p, func(w io.Writer) {
 		pairs := []any{"policy", p.Policy, "id", p.PolicyID, "state", p.State, "reason", p.Reason, "contact", p.Contact, "containers", p.Containers,
-			"requested", formatTime(p.Requested)}
+			"requested", terminal.Time(p.Requested)}
 		for _, a := range p.Approvals {
-			pairs = append(pairs, "approved", fmt.Sprintf("%s by %s", formatTime(a.At), a.Approver))
+			pairs = append(pairs, "approved", fmt.Sprintf("%s by %s", terminal.Time(a.At), a.Approver))
 		}
 		pairs = append(pairs, "policy deleted", formatOptionalTime(p.PolicyDeleted), "containers marked", formatOptionalTime(p.ContainersMarked),
 			"availability key destroyed", formatOptionalTime(p.AvailabilityKeyDestroyed))
@@ -174,7 +154,7 @@ func (e *env) printPurge(p api.Purge) error {
 		if p.Limit != "" {
 			pairs = append(pairs, "limit", p.Limit)
 		}
-		fields(w, pairs...)
+		terminal.Fields(w, pairs...)
 	})
 }
 
@@ -182,7 +162,7 @@ func formatOptionalTime(t *time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return formatTime(*t)
+	return terminal.Time(*t)
 }
 
 type policyRecover struct {
@@ -196,7 +176,7 @@ func (c *policyRecover) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(p, func(w io.Writer) { showPolicy(w, p) })
+		return e.Object(p, func(w io.Writer) { showPolicy(w, p) })
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keyroll/internal/connect"
 	"keyroll/internal/longtest"
 )
 
@@ -501,7 +502,7 @@ func sums(t *testing.T, dir string) map[string][sha256.Size]byte {
 
 func (h *runningServer) url() string {
 	h.t.Helper()
-	info, _, err := serverOf(h.data)
+	info, _, err := connect.ServerOf(h.data)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -522,7 +523,7 @@ func invalidTokenFile(t *testing.T) string {
 // the answer.
 func (h *runningServer) sendTruncated(method, path, body string, length int64) string {
 	h.t.Helper()
-	info, k, err := serverOf(h.data)
+	info, k, err := connect.ServerOf(h.data)
 	if err != nil {
 		h.t.Fatal(err)
 	}

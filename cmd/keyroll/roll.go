@@ -7,6 +7,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 type rollCommand struct {
@@ -25,9 +26,9 @@ func (c *rollList) Run(e *env) error {
 		return listPages(e, "id policy state done total complete started finished", func(r api.Roll) []any {
 			finished := "-"
 			if r.Finished != nil {
-				finished = formatTime(*r.Finished)
+				finished = terminal.Time(*r.Finished)
 			}
-			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), formatTime(r.Started), finished}
+			return []any{r.ID, r.Policy, r.State, r.Done, r.Total, fmt.Sprintf("%.1f %%", r.PercentComplete), terminal.Time(r.Started), finished}
 		}, func(page api.PageInput) (api.List[api.Roll], error) {
 			return k.ListRolls(e, api.ListInput{PageInput: page})
 		})
@@ -50,7 +51,7 @@ func (c oneRoll) run(e *env, act func(*client.Client, context.Context, api.RollI
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) { showRoll(w, r, needed) })
+		return e.Object(r, func(w io.Writer) { showRoll(w, r, needed) })
 	})
 }
 

@@ -10,24 +10,25 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 func (c *rollWatch) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		seen := func(api.Roll) error { return nil }
-		if e.asJSON {
-			seen = stream(jsonTo(e.out))
+		if e.JSON {
+			seen = stream(terminal.NewEncoder(e.Out))
 		}
 		r, err := watchEach(e, k, c.Roll, seen)
 		if err != nil {
 			return err
 		}
-		if !e.asJSON {
+		if !e.JSON {
 			needed, err := stillNeeded(e, k, r)
 			if err != nil {
 				return err
 			}
-			showRoll(e.out, r, needed)
+			showRoll(e.Out, r, needed)
 		}
 		if r.State != api.RollFinished {
 			return statusError(1)
@@ -68,15 +69,15 @@ func watchEach(e *env, k *client.Client, id string, seen func(api.Roll) error) (
 		return r, err
 	}
 	_, total := rollProgress(r)
-	bar := e.progress("roll of "+r.Policy, total)
+	bar := e.Progress("roll of "+r.Policy, total)
 	defer bar.End()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		done, total := rollProgress(r)
-		bar.setTotal(total)
+		bar.SetTotal(total)
 		bar.Set(done)
-		bar.setNote(rollNote(r))
+		bar.SetNote(rollNote(r))
 		if err := seen(r); err != nil {
 			return r, err
 		}
@@ -112,7 +113,7 @@ func rollRate(r api.Roll) string {
 	case api.StageContainer:
 		return fmt.Sprintf("%.0f blobs/s", r.PerSecond)
 	case api.StageContent:
-		return formatSize(int64(r.PerSecond)) + "/s"
+		return terminal.Size(int64(r.PerSecond)) + "/s"
 	}
 	return fmt.Sprintf("%.0f containers/s", r.PerSecond)
 }
@@ -141,20 +142,20 @@ func rollNote(r api.Roll) string {
 		}
 	}
 	if r.Late {
-		notes = append(notes, "late for "+formatTime(r.Deadline))
+		notes = append(notes, "late for "+terminal.Time(r.Deadline))
 	}
 	if r.Message != "" {
 		notes = append(notes, r.Message)
 	} else if r.PerSecond > 0 {
 		notes = append(notes, wholeSeconds(r.ETASeconds)+" left")
 	}
-	return escapeText(strings.Join(notes, ", "))
+	return terminal.Escape(strings.Join(notes, ", "))
 }
 
 // stillNeeded lists, for a roll that has ended, the older key versions that its
 // policy still needs, and for what.
 func stillNeeded(e *env, k *client.Client, r api.Roll) ([]string, error) {
-	if e.asJSON || r.State == api.RollRunning || r.State == api.RollPaused {
+	if e.JSON || r.State == api.RollRunning || r.State == api.RollPaused {
 		return nil, nil
 	}
 	p, err := k.ShowPolicy(e, api.PolicyInput{Policy: r.PolicyID})
@@ -196,12 +197,12 @@ func usersOf(u api.KeyUsage) string {
 // showRoll prints a roll, and the older key versions that are still needed after it.
 func showRoll(w io.Writer, r api.Roll, needed []string) {
 	pairs := []any{"roll", r.ID, "policy", r.Policy, "depth", r.Depth, "state", r.State,
-		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", formatTime(r.Started)}
+		"done", fmt.Sprintf("%d of %d (%.1f %%)", r.Done, r.Total, r.PercentComplete), "started", terminal.Time(r.Started)}
 	if r.BlobsTotal > 0 {
 		pairs = append(pairs, "blobs", fmt.Sprintf("%d of %d", r.BlobsDone, r.BlobsTotal))
 	}
 	if r.BytesTotal > 0 {
-		pairs = append(pairs, "content", fmt.Sprintf("%s of %s", formatSize(r.BytesDone), formatSize(r.BytesTotal)))
+		pairs = append(pairs, "content", fmt.Sprintf("%s of %s", terminal.Size(r.BytesDone), terminal.Size(r.BytesTotal)))
 	}
 	if r.Stage != "" {
 		pairs = append(pairs, "stage", r.Stage)
@@ -210,9 +211,9 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 		pairs = append(pairs, "from policy", r.Source)
 	}
 	if r.Finished != nil {
-		pairs = append(pairs, "finished", formatTime(*r.Finished))
+		pairs = append(pairs, "finished", terminal.Time(*r.Finished))
 	} else {
-		deadline := formatTime(r.Deadline)
+		deadline := terminal.Time(r.Deadline)
 		if r.Late {
 			deadline += " (late)"
 		}
@@ -222,7 +223,7 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 		pairs = append(pairs, "limit", fmt.Sprintf("%d containers/s", r.ContainersPerSecond))
 	}
 	if r.BytesPerSecond > 0 {
-		pairs = append(pairs, "limit", formatSize(r.BytesPerSecond)+"/s")
+		pairs = append(pairs, "limit", terminal.Size(r.BytesPerSecond)+"/s")
 	}
 	if r.PerSecond > 0 {
 		pairs = append(pairs, "rate", rollRate(r), "remaining time", wholeSeconds(r.ETASeconds))
@@ -245,5 +246,5 @@ func showRoll(w io.Writer, r api.Roll, needed []string) {
 	for _, n := range needed {
 		pairs = append(pairs, "still needed", n)
 	}
-	fields(w, pairs...)
+	terminal.Fields(w, pairs...)
 }

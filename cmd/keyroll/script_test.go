@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"keyroll/internal/blob/s3test"
+	"keyroll/internal/connect"
 	"keyroll/internal/store/storetest"
 )
 
@@ -173,7 +174,7 @@ func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 
 func server(ts *testscript.TestScript, neg bool, args []string) {
 	checkUsage(ts, neg, len(args) == 1, "server DIR")
-	info, _, err := serverOf(ts.MkAbs(args[0]))
+	info, _, err := connect.ServerOf(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Setenv("URL", info.URL)
 }

@@ -57,22 +57,22 @@ func (p *prefix) UnmarshalText(text []byte) error {
 
 func (c *serveCommand) Run(e *env) error {
 	signal.Ignore(syscall.SIGHUP) // the server goes on when the terminal or the session that started it ends
-	logger := slog.New(slog.NewTextHandler(e.err, nil))
+	logger := slog.New(slog.NewTextHandler(e.ErrOut, nil))
 	n, err := node.Start(e, node.Options{Data: c.Data, Listen: c.Listen, Database: c.Database, Blobs: c.Blobs, Seal: c.Seal, Availability: c.Availability,
 		VaultDomain: c.VaultDomain, PageSlots: int(c.PageSlots), RollRate: c.RollRate, AvailabilityRollEvery: c.AvailabilityRollEvery, Logger: logger,
 		StrictKeyChecks: c.StrictKeys, Limits: c.limits(), KeyVaultLimits: c.KeyVaultLimits, NoCollect: c.NoCollect})
 	if err != nil && e.Err() != nil {
-		fmt.Fprintln(e.err, "keyroll was stopped before it was ready")
+		fmt.Fprintln(e.ErrOut, "keyroll was stopped before it was ready")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.err, "keyroll serves %s with data folder %s and database %s\n", n.Info.URL, c.Data, n.DB.Shown())
-	fmt.Fprintln(e.err, n.CopyWarning())
+	fmt.Fprintf(e.ErrOut, "keyroll serves %s with data folder %s and database %s\n", n.Info.URL, c.Data, n.DB.Shown())
+	fmt.Fprintln(e.ErrOut, n.CopyWarning())
 	select {
 	case <-e.Done():
-		fmt.Fprintln(e.err, "keyroll drains and stops")
+		fmt.Fprintln(e.ErrOut, "keyroll drains and stops")
 	case <-n.Done():
 	}
 	return n.Close()

@@ -2,23 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/cmdlet"
 	"keyroll/internal/cmdlet/vaults"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 )
 
@@ -40,12 +33,12 @@ func (c *shellCommand) Run(e *env) error {
 	if t.VaultDomain == "" {
 		t.VaultDomain = c.VaultDomain
 	}
-	if err := t.checkTenant(e); err != nil {
+	if err := t.CheckTenant(e); err != nil {
 		return err
 	}
 	var left damaged
-	t.client.Damaged = left.add
-	s, err := t.shell(e)
+	t.Client.Damaged = left.add
+	s, err := newShell(t, e)
 	if err != nil {
 		return err
 	}
@@ -62,7 +55,7 @@ func (c *shellCommand) Run(e *env) error {
 			err = s.run(e, text)
 		}
 	default:
-		err = cmdlet.Interact(e, e.in, s.options)
+		err = cmdlet.Interact(e, e.In, s.options)
 	}
 	if err == nil {
 		err = left.failure()
@@ -70,23 +63,8 @@ func (c *shellCommand) Run(e *env) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	cmdlet.PrintError(e.err, err)
+	cmdlet.PrintError(e.ErrOut, err)
 	return statusError(fail.Lookup(fail.CodeOf(err)).Exit)
-}
-
-// checkTenant makes a first request to the service if a tenant was named: vaults do
-// not check that the token belongs to that tenant, the service does.
-func (t target) checkTenant(ctx context.Context) error {
-	if t.client.Tenant == "" {
-		return nil
-	}
-	k, err := client.New(t.client)
-	if err != nil {
-		return err
-	}
-	defer k.Close()
-	_, err = k.ListGeos(ctx, api.None{})
-	return err
 }
 
 // shell runs cmdlet lines against one server.
@@ -98,66 +76,22 @@ type shell struct {
 
 func (s shell) run(ctx context.Context, text string) error { return cmdlet.Run(ctx, text, s.options) }
 
-// shell returns a shell on the server, with what it prints going to e.
-func (t target) shell(e *env) (shell, error) {
-	service, err := client.New(t.client)
+// newShell returns a shell on a server, with what it prints going to e.
+func newShell(t connect.Target, e *env) (shell, error) {
+	service, err := client.New(t.Client)
 	if err != nil {
 		return shell{}, err
 	}
-	transport, err := t.transport()
+	transport, err := t.Transport()
 	if err != nil {
 		return shell{}, err
 	}
-	v, err := vaults.New(vaults.Options{URL: t.URL, Domain: t.VaultDomain, Token: t.client.Token, HTTP: &http.Client{Transport: transport}})
+	v, err := vaults.New(vaults.Options{URL: t.URL, Domain: t.VaultDomain, Token: t.Client.Token, HTTP: &http.Client{Transport: transport}})
 	if err != nil {
 		return shell{}, err
 	}
 	return shell{
-		options: cmdlet.Options{Service: service, Vaults: v, Out: e.out, Err: e.err, JSON: e.asJSON, Width: width(e.out), Now: time.Now},
+		options: cmdlet.Options{Service: service, Vaults: v, Out: e.Out, Err: e.ErrOut, JSON: e.JSON, Width: e.Width(), Now: time.Now},
 		close:   func() { service.Close(); transport.CloseIdleConnections() },
 	}, nil
-}
-
-// transport trusts the server's certificate authority and connects to the server for
-// its vaults, so that their names need not be in the DNS.
-func (t target) transport() (*http.Transport, error) {
-	u, err := url.Parse(t.URL)
-	if err != nil {
-		return nil, fail.New(api.InvalidArgument, "server URL %q is not of the form https://HOST:PORT", t.URL)
-	}
-	server := u.Host
-	if u.Port() == "" {
-		server = net.JoinHostPort(u.Hostname(), "443")
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if len(t.client.CA) > 0 {
-		config.RootCAs = x509.NewCertPool()
-		config.RootCAs.AppendCertsFromPEM(t.client.CA)
-	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	return &http.Transport{
-		TLSClientConfig:   config,
-		ForceAttemptHTTP2: true,
-		IdleConnTimeout:   time.Minute,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			host, _, _ := net.SplitHostPort(addr)
-			if strings.HasSuffix(strings.ToLower(host), "."+t.VaultDomain) {
-				addr = server
-			}
-			return dialer.DialContext(ctx, network, addr)
-		},
-	}, nil
-}
-
-// width returns the columns of the terminal that w is, 0 for anything else.
-func width(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
 }

@@ -7,6 +7,7 @@ import (
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/fail"
+	"keyroll/internal/terminal"
 )
 
 type siteCommand struct {
@@ -49,13 +50,15 @@ func (c *sitePut) Run(e *env) error {
 			return err
 		}
 		defer done()
-		bar := e.progress("put", total)
-		f, err := k.PutFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, total, bar.reader(in))
+		bar := e.Progress("put", total)
+		f, err := k.PutFile(e, api.FileInput{SiteInput: api.SiteInput{Site: c.URL}, Path: c.Path}, total, bar.Reader(in))
 		bar.End()
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored at %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
+		return e.Object(f, func(w io.Writer) {
+			fmt.Fprintf(w, "%s stored at %s\n", terminal.Size(f.Bytes), terminal.Escape(f.Path))
+		})
 	})
 }
 
@@ -84,7 +87,7 @@ type siteLs struct {
 
 func (c *siteLs) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		return listPages(e, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} },
+		return listPages(e, "bytes modified path", func(f api.File) []any { return []any{f.Bytes, terminal.Time(f.Modified), f.Path} },
 			func(page api.PageInput) (api.List[api.File], error) {
 				return k.ListFiles(e, api.ListSiteFiles{SiteInput: api.SiteInput{Site: c.URL}, PageInput: page})
 			})
@@ -96,7 +99,7 @@ type siteList struct{ connection }
 func (c *siteList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		return listPages(e, "url items bytes policy dataEncryptionPolicyID", func(s api.Site) []any {
-			return []any{s.URL, s.Items, formatSize(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
+			return []any{s.URL, s.Items, terminal.Size(s.Bytes), s.Protection.Policy, s.Protection.DataEncryptionPolicyID}
 		}, func(page api.PageInput) (api.List[api.Site], error) {
 			return k.ListSites(e, api.ListInput{PageInput: page})
 		})
@@ -119,7 +122,7 @@ func (c *siteShow) Run(e *env) error {
 }
 
 func (e *env) printSite(s api.Site) error {
-	return e.object(s, func(w io.Writer) {
-		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", formatSize(s.Bytes), "created", formatTime(s.Created))
+	return e.Object(s, func(w io.Writer) {
+		protected(w, s.Protection, "url", s.URL, "geo", s.Geo, "items", s.Items, "bytes", terminal.Size(s.Bytes), "created", terminal.Time(s.Created))
 	})
 }

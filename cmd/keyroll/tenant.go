@@ -10,8 +10,10 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
+	"keyroll/internal/terminal"
 )
 
 type tenantCommand struct {
@@ -49,13 +51,13 @@ func (c *tenantCreate) Run(e *env) error {
 		}
 		name := c.NewTokenFile
 		if name == "" {
-			name = c.tokenFileOf(t.ID)
+			name = connect.Selection(c.connection).TokenFileOf(t.ID)
 		}
 		if err := file.write(t.AdminToken, name); err != nil {
 			return fmt.Errorf("tenant %q was created, but the token of its admin could not be stored and is lost: %w", t.Name, err)
 		}
-		return e.object(createdTenant{t.Tenant, name}, func(w io.Writer) {
-			fields(w, "name", t.Name, "id", t.ID, "token file", name)
+		return e.Object(createdTenant{t.Tenant, name}, func(w io.Writer) {
+			terminal.Fields(w, "name", t.Name, "id", t.ID, "token file", name)
 		})
 	})
 }
@@ -65,7 +67,7 @@ func (c *tenantCreate) Run(e *env) error {
 type tokenFile struct{ *files.Draft }
 
 func (c *tenantCreate) newTokenFile() (tokenFile, error) {
-	folder := filepath.Join(c.Data, tenantsFolder)
+	folder := filepath.Join(c.Data, connect.TenantsFolder)
 	switch {
 	case c.NewTokenFile != "":
 		folder = filepath.Dir(c.NewTokenFile)
@@ -99,7 +101,7 @@ type tenantList struct{ connection }
 
 func (c *tenantList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		return listPages(e, "name created id", func(t api.Tenant) []any { return []any{t.Name, formatTime(t.Created), t.ID} }, func(page api.PageInput) (api.List[api.Tenant], error) {
+		return listPages(e, "name created id", func(t api.Tenant) []any { return []any{t.Name, terminal.Time(t.Created), t.ID} }, func(page api.PageInput) (api.List[api.Tenant], error) {
 			return k.ListTenants(e, api.ListInput{PageInput: page})
 		})
 	})
@@ -121,15 +123,15 @@ func (c *tenantShow) Run(e *env) error {
 }
 
 func (e *env) printTenant(t api.Tenant) error {
-	return e.object(t, func(w io.Writer) {
-		shown := []any{"name", t.Name, "id", t.ID, "created", formatTime(t.Created)}
+	return e.Object(t, func(w io.Writer) {
+		shown := []any{"name", t.Name, "id", t.ID, "created", terminal.Time(t.Created)}
 		if len(t.Directories) > 0 {
 			shown = append(shown, "Entra directories", strings.Join(t.Directories, " "))
 		}
 		if len(t.Vaults) > 0 {
 			shown = append(shown, "vaults", strings.Join(t.Vaults, " "))
 		}
-		fields(w, shown...)
+		terminal.Fields(w, shown...)
 	})
 }
 
@@ -184,8 +186,8 @@ func (c *geoCreate) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(g, func(w io.Writer) {
-			fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", formatTime(g.Created))
+		return e.Object(g, func(w io.Writer) {
+			terminal.Fields(w, "name", g.Name, "hosts", strings.Join(g.Hosts, " "), "created", terminal.Time(g.Created))
 		})
 	})
 }

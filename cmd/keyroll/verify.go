@@ -10,8 +10,10 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 type verifyCommand struct {
@@ -29,10 +31,10 @@ func (c *verifyCommand) Run(e *env) (err error) {
 	defer func() { err = errors.Join(err, done()) }()
 	report := api.Verified{Closed: []api.Finding{}, Damaged: []api.Finding{}}
 	for _, t := range tenants {
-		bar := e.progress(strings.TrimSpace("verify "+t.name), -1)
+		bar := e.Progress(strings.TrimSpace("verify "+t.name), -1)
 		part, err := t.client.Verify(e, api.VerifyInput{Policy: c.Policy}, func(p api.VerifyProgress) {
-			bar.setNote(p.Stage)
-			bar.setTotal(p.Total)
+			bar.SetNote(p.Stage)
+			bar.SetTotal(p.Total)
 			bar.Set(p.Done)
 		})
 		bar.End()
@@ -41,7 +43,7 @@ func (c *verifyCommand) Run(e *env) (err error) {
 		}
 		addReport(&report, part, t.name)
 	}
-	if err := e.object(report, func(w io.Writer) { showVerified(w, report) }); err != nil {
+	if err := e.Object(report, func(w io.Writer) { showVerified(w, report) }); err != nil {
 		return err
 	}
 	if len(report.Damaged) > 0 || c.RequireOpen && len(report.Closed) > 0 {
@@ -120,7 +122,7 @@ func (c *verifyCommand) orOffline(e *env) (tenants []verified, done func() error
 // tenantsOf returns the tenants to verify on a node of this process: the one that
 // --tenant names, or else the first for --policy and all without it.
 func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +136,8 @@ func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
 		if c.Tenant != "" && !named || c.Tenant == "" && c.Policy != "" && i > 0 {
 			continue
 		}
-		t.client.Token = tokens[i]
-		k, err := client.New(t.client)
+		t.Client.Token = tokens[i]
+		k, err := client.New(t.Client)
 		if err != nil {
 			return list, err
 		}
@@ -152,11 +154,11 @@ func (c *verifyCommand) tenantsOf(e *env, n *node.Node) ([]verified, error) {
 
 // localClient connects to a node of this process.
 func localClient(n *node.Node) (*client.Client, error) {
-	t, err := targetOf(n.Info)
+	t, err := connect.TargetOf(n.Info)
 	if err != nil {
 		return nil, err
 	}
-	return client.New(t.client)
+	return client.New(t.Client)
 }
 
 func probed(p api.Probe) string {
@@ -164,28 +166,28 @@ func probed(p api.Probe) string {
 	case p.Unwraps:
 		return "wraps and unwraps"
 	case p.Wraps:
-		return "wraps, but cannot unwrap: " + escapeText(p.Detail)
+		return "wraps, but cannot unwrap: " + terminal.Escape(p.Detail)
 	}
-	return "cannot wrap: " + escapeText(p.Detail)
+	return "cannot wrap: " + terminal.Escape(p.Detail)
 }
 
 func showVerified(w io.Writer, v api.Verified) {
 	for _, p := range v.Probes {
-		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, escapeText(p.Key), probed(p), p.Milliseconds)
+		fmt.Fprintf(w, "%s key %s: %s, %.1f ms\n", p.Root, terminal.Escape(p.Key), probed(p), p.Milliseconds)
 	}
-	fields(w, "policy keys decrypted", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys decrypted", v.Containers,
-		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, formatSize(v.Bytes)),
+	terminal.Fields(w, "policy keys decrypted", fmt.Sprintf("%d, by %d wraps", v.PolicyKeys, v.Wraps), "container keys decrypted", v.Containers,
+		"blob keys decrypted", v.BlobKeys, "items read", fmt.Sprintf("%d, %s", v.Items, terminal.Size(v.Bytes)),
 		"vault keys decrypted", v.VaultKeys, "tables checked", v.Tables, "inaccessible by policy", len(v.Closed), "damaged", len(v.Damaged))
 	for _, f := range v.Closed {
-		fmt.Fprintf(w, "inaccessible: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
+		fmt.Fprintf(w, "inaccessible: %s %s: %s\n", f.Kind, f.ID, terminal.Escape(f.Detail))
 	}
 	for _, f := range v.VaultMade {
-		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
+		fmt.Fprintf(w, "wrapped by its vault: %s %s: %s\n", f.Kind, f.ID, terminal.Escape(f.Detail))
 	}
 	for _, f := range v.Damaged {
-		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
+		fmt.Fprintf(w, "damaged: %s %s: %s\n", f.Kind, f.ID, terminal.Escape(f.Detail))
 	}
 	for _, f := range v.Notices {
-		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, escapeText(f.Detail))
+		fmt.Fprintf(w, "notice: %s %s: %s\n", f.Kind, f.ID, terminal.Escape(f.Detail))
 	}
 }

@@ -11,7 +11,7 @@ type versionCommand struct{}
 
 func (versionCommand) Run(e *env) error {
 	v := versionOf(debug.ReadBuildInfo())
-	return e.object(v, func(w io.Writer) { fmt.Fprintln(w, v) })
+	return e.Object(v, func(w io.Writer) { fmt.Fprintln(w, v) })
 }
 
 // version is what the Go toolchain wrote into the binary.

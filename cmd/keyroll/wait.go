@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyroll/api"
+	"keyroll/internal/connect"
 	"keyroll/internal/fail"
 )
 
@@ -27,7 +28,7 @@ func (c *waitCommand) Run(e *env) error {
 	for {
 		url, err := askReady(ctx, c.Data)
 		if err == nil {
-			return e.object(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintf(w, "keyroll is ready at %s\n", url) })
+			return e.Object(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintf(w, "keyroll is ready at %s\n", url) })
 		}
 		select {
 		case <-time.After(pollInterval):
@@ -43,7 +44,7 @@ func (c *waitCommand) Run(e *env) error {
 // askReady asks the server of a data folder once whether it serves requests, and
 // returns its URL.
 func askReady(ctx context.Context, data string) (url string, err error) {
-	info, k, err := serverOf(data)
+	info, k, err := connect.ServerOf(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("no server has started")
 	}

@@ -6,6 +6,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 type workloadCommand struct {
@@ -28,13 +29,15 @@ func (c *workloadPut) Run(e *env) error {
 			return err
 		}
 		defer done()
-		bar := e.progress("put", total)
-		f, err := k.PutWorkloadItem(e, workloadItem(c.Name, c.Item), total, bar.reader(in))
+		bar := e.Progress("put", total)
+		f, err := k.PutWorkloadItem(e, workloadItem(c.Name, c.Item), total, bar.Reader(in))
 		bar.End()
 		if err != nil {
 			return err
 		}
-		return e.object(f, func(w io.Writer) { fmt.Fprintf(w, "%s stored as %s\n", formatSize(f.Bytes), escapeText(f.Path)) })
+		return e.Object(f, func(w io.Writer) {
+			fmt.Fprintf(w, "%s stored as %s\n", terminal.Size(f.Bytes), terminal.Escape(f.Path))
+		})
 	})
 }
 
@@ -58,7 +61,7 @@ type workloadList struct {
 func (c *workloadList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
 		if c.Name != "" {
-			return listPages(e, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, formatTime(f.Modified), f.Path} },
+			return listPages(e, "bytes modified item", func(f api.File) []any { return []any{f.Bytes, terminal.Time(f.Modified), f.Path} },
 				func(page api.PageInput) (api.List[api.File], error) {
 					return k.ListWorkloadItems(e, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: c.Name}, PageInput: page})
 				})
@@ -68,7 +71,7 @@ func (c *workloadList) Run(e *env) error {
 			return err
 		}
 		return list(e, l.Items, "name items bytes policy dataEncryptionPolicyID", func(w api.Workload) []any {
-			return []any{w.Name, w.Items, formatSize(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
+			return []any{w.Name, w.Items, terminal.Size(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
 		})
 	})
 }

@@ -55,11 +55,11 @@ func TestOnlyTheProfileTableDistinguishesKindsOfPolicies(t *testing.T) {
 				where := name(p.ImportPath) + "/" + filepath.Base(at.Filename)
 				switch n := n.(type) {
 				case *ast.SwitchStmt:
-					if isKind(n.Tag) && where != "internal/policy/profile.go" {
+					if isKind(n.Tag) && where != "internal/profiles/profiles.go" {
 						t.Errorf("%s:%d switches on the kind of a policy; give the profiles a field", where, at.Line)
 					}
 				case *ast.BinaryExpr:
-					if (n.Op == token.EQL || n.Op == token.NEQ) && (isKind(n.X) || isKind(n.Y)) && where != "internal/policy/profile.go" {
+					if (n.Op == token.EQL || n.Op == token.NEQ) && (isKind(n.X) || isKind(n.Y)) && where != "internal/profiles/profiles.go" {
 						compared[where] = true
 						if comparing[where] == "" {
 							t.Errorf("%s:%d compares the kind of a policy; give the profiles a field", where, at.Line)

@@ -1,9 +1,11 @@
 package archtest
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,6 +65,42 @@ func TestFunctionsAreSmall(t *testing.T) {
 			if !exceeds[where+"."+f] {
 				t.Errorf("%s.%s is within the limits: remove it from the table", where, f)
 			}
+		}
+	}
+}
+
+// mostPackageLines a package may have without its tests.
+const mostPackageLines = 3500
+
+// largePackages lists the packages that exceed the limit, and why.
+var largePackages = map[string]string{
+	"internal/cmdlet": "flat tables of cmdlets with their help, which have no parts",
+}
+
+// A package that cannot be read in an hour has parts that should be packages.
+func TestPackagesAreSmall(t *testing.T) {
+	ours, _ := modulePackages()
+	exceeds := map[string]bool{}
+	for _, p := range ours {
+		lines := 0
+		for _, file := range p.GoFiles {
+			source, err := os.ReadFile(filepath.Join(p.Dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(source, []byte("\n"))
+		}
+		if lines <= mostPackageLines {
+			continue
+		}
+		exceeds[name(p.ImportPath)] = true
+		if largePackages[name(p.ImportPath)] == "" {
+			t.Errorf("%s has %d lines, more than %d", name(p.ImportPath), lines, mostPackageLines)
+		}
+	}
+	for large := range largePackages {
+		if !exceeds[large] {
+			t.Errorf("%s is within the limit: remove it from the table", large)
 		}
 	}
 }

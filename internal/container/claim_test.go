@@ -17,7 +17,7 @@ func TestClaimIsValidWhileItsNodeRuns(t *testing.T) {
 		c := w.mailbox("alice@contoso.com", 0)
 		claim := func(node string) []int64 {
 			w.Helper()
-			ids, err := w.all.Claim(w.ctx, container.Claimable{Tenant: w.tenant, Page: c.Page, Due: container.DueKey, Watermark: store.NewID(), Limit: 10}, node)
+			ids, err := w.all.Claim(w.ctx, container.Claimable{Tenant: w.tenant, Page: c.Page, Due: container.DueKey(store.NewID()), Limit: 10}, node)
 			w.must(err)
 			return ids
 		}

@@ -17,26 +17,19 @@ import (
 	"keyroll/internal/store"
 )
 
-// Scope selects the containers that a roll of depth container or content processes:
-// those whose keys are under some policy keys in pages of some classes. Keys older than
-// Watermark are replaced.
-type Scope struct {
-	Tenant    int64
-	Parents   []keypage.Parent
-	Classes   []envelope.Class
-	Watermark int64
+// Due is a condition for containers on which a roll of depth container or content has
+// work to do.
+type Due struct {
+	where     string // ?2 is the watermark
+	watermark int64
 }
 
-// Due is a condition for containers on which a roll has work to do. The values are
-// SQL; ?2 is the roll's watermark.
-type Due string
+// DueKey holds where the key is older than a roll's watermark, or the container still has
+// an older key.
+func DueKey(watermark int64) Due { return Due{`(keyed < ?2 OR older <> 0)`, watermark} }
 
-const (
-	// DueKey holds where the key is older than the watermark, or it still has an older key.
-	DueKey Due = `(keyed < ?2 OR older <> 0)`
-	// DueContent holds where the container may have blobs older than the watermark.
-	DueContent Due = `renewed < ?2`
-)
+// DueContent holds where the container may have blobs older than a roll's watermark.
+func DueContent(watermark int64) Due { return Due{`renewed < ?2`, watermark} }
 
 const (
 	whereDue = ` WHERE tenant = ?1 AND page = ?2 AND keyed < ?3 AND older = 0 AND purged = 0 ORDER BY id`
@@ -51,16 +44,21 @@ const updateOlder = `UPDATE container SET older = 0, claimed_until = 0 WHERE ten
 
 const updateRenewed = `UPDATE container SET renewed = ?3, claimed_until = 0 WHERE tenant = ?1 AND id = ?2 AND renewed < ?3`
 
-// Select returns a SELECT of the scope's containers that are due, for use in another
-// statement. Its parameters follow ?1, the tenant, and ?2, the watermark.
-func (sc Scope) Select(due Due) (query string, args []any) {
-	within, args := keypage.Within(sc.Parents, sc.Classes, []any{sc.Tenant, sc.Watermark})
-	return `SELECT id FROM container WHERE tenant = ?1 AND page IN (SELECT id FROM key_page WHERE ` + within + `) AND purged = 0 AND ` + string(due), args
+// Select selects the containers that are due and whose keys are in a set of pages.
+func Select(pages keypage.Set, due Due) store.Selection {
+	query, args := selectDue(pages, due)
+	return store.Select(query, args...)
 }
 
-// Remaining returns up to limit containers of a scope that are due.
-func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, limit int) ([]int64, error) {
-	query, args := sc.Select(due)
+// selectDue is the query of Select. Its ?1 is the tenant, ?2 the watermark.
+func selectDue(pages keypage.Set, due Due) (query string, args []any) {
+	in, args := pages.IDs().In([]any{pages.Tenant, due.watermark})
+	return `SELECT id FROM container WHERE tenant = ?1 AND page IN ` + in + ` AND purged = 0 AND ` + due.where, args
+}
+
+// Remaining returns up to limit of the containers that Select selects.
+func Remaining(ctx context.Context, tx *store.Tx, pages keypage.Set, due Due, limit int) ([]int64, error) {
+	query, args := selectDue(pages, due)
 	ids, err := tx.IDs(ctx, query+fmt.Sprintf(` LIMIT %d`, limit), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
@@ -68,10 +66,10 @@ func Remaining(ctx context.Context, tx *store.Tx, sc Scope, due Due, limit int) 
 	return ids, nil
 }
 
-// CountBlobKeys counts the blob keys that a roll re-wraps: those of containers
-// whose key is due, and those that an earlier roll left under an older key.
-func CountBlobKeys(ctx context.Context, tx *store.Tx, sc Scope) (n int64, err error) {
-	query, args := sc.Select(DueKey)
+// CountBlobKeys counts the blob keys that a roll with a watermark re-wraps: those of
+// containers whose key is due, and those that an earlier roll left under an older key.
+func CountBlobKeys(ctx context.Context, tx *store.Tx, pages keypage.Set, watermark int64) (n int64, err error) {
+	query, args := selectDue(pages, DueKey(watermark))
 	args = append(args, envelope.ClassBlob)
 	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT CAST(COALESCE(SUM(CASE WHEN c.keyed < ?2 THEN p.count ELSE 0 END
 			+ CASE WHEN c.older <> 0 AND p.generation = c.generation - 1 THEN p.count ELSE 0 END), 0) AS BIGINT)
@@ -90,7 +88,6 @@ const claimFor = 15 * time.Second
 type Claimable struct {
 	Tenant, Page int64
 	Due          Due
-	Watermark    int64
 	After        int64
 	Limit        int
 }
@@ -102,14 +99,14 @@ func (s *Containers) Claim(ctx context.Context, c Claimable, node string) (ids [
 	const of = ` FROM container WHERE tenant = ?1 AND page = ?3 AND id > ?4 AND purged = 0 AND `
 	if node == "" {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
-			ids, err = tx.IDs(ctx, `SELECT id`+of+string(c.Due)+` ORDER BY id LIMIT ?5`, c.Tenant, c.Watermark, c.Page, c.After, c.Limit)
+			ids, err = tx.IDs(ctx, `SELECT id`+of+c.Due.where+` ORDER BY id LIMIT ?5`, c.Tenant, c.Due.watermark, c.Page, c.After, c.Limit)
 			return err
 		})
 	} else {
 		err = s.db.InTx(ctx, func(tx *store.Tx) error {
-			ids, err = tx.IDs(ctx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+string(c.Due)+
+			ids, err = tx.IDs(ctx, `UPDATE container SET claimed_by = ?6, claimed_until = `+tx.Clock()+` + ?7 WHERE id IN (SELECT id`+of+c.Due.where+
 				` AND (claimed_until < `+tx.Clock()+` OR claimed_by = ?6 OR NOT `+lease.NodeLives(tx, "claimed_by")+`) ORDER BY id LIMIT ?5`+tx.SkipLocked()+`) RETURNING id`,
-				c.Tenant, c.Watermark, c.Page, c.After, c.Limit, node, claimFor.Milliseconds())
+				c.Tenant, c.Due.watermark, c.Page, c.After, c.Limit, node, claimFor.Milliseconds())
 			return err
 		})
 	}

@@ -53,20 +53,25 @@ func NewestKey(ctx context.Context, tx *store.Tx) (int64, error) {
 	return max(blob, newest), err
 }
 
-// due maps each stage to the condition for containers on which it has work to do.
-var due = map[api.RollStage]container.Due{api.StageContainer: container.DueKey, api.StageContent: container.DueContent}
+// due returns the condition for containers on which a stage has work to do.
+func due(stage api.RollStage, watermark int64) container.Due {
+	if stage == api.StageContent {
+		return container.DueContent(watermark)
+	}
+	return container.DueKey(watermark)
+}
 
 // Size returns the work of a stage in a scope: bytes of content or blob keys.
 func (d *Deep) Size(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope) (int64, error) {
 	if stage == api.StageContent {
-		return items.CountBytes(ctx, tx, container.Scope(sc))
+		return items.CountBytes(ctx, tx, sc.Tenant, container.Select(sc.Set, due(stage, sc.Watermark)), sc.Watermark)
 	}
-	return container.CountBlobKeys(ctx, tx, container.Scope(sc))
+	return container.CountBlobKeys(ctx, tx, sc.Set, sc.Watermark)
 }
 
 // Remaining returns up to limit containers on which a stage has work to do.
 func (d *Deep) Remaining(ctx context.Context, tx *store.Tx, stage api.RollStage, sc roll.Scope, limit int) ([]int64, error) {
-	return container.Remaining(ctx, tx, container.Scope(sc), due[stage], limit)
+	return container.Remaining(ctx, tx, sc.Set, due(stage, sc.Watermark), limit)
 }
 
 const (
@@ -132,7 +137,7 @@ func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64
 	for after := int64(0); ; {
 		var rows []keypage.Row
 		err := w.db.View(ctx, func(tx *store.Tx) (err error) {
-			rows, err = keypage.Under(ctx, tx, keypage.Set{Tenant: w.Tenant, Parents: w.Parents, Classes: w.Classes}, after, 1)
+			rows, err = keypage.Under(ctx, tx, w.Set, after, 1)
 			return err
 		})
 		if err != nil || len(rows) == 0 {
@@ -145,7 +150,7 @@ func (w *work) eachGroup(ctx context.Context, group func(page int64, ids []int64
 			}
 		}
 		for last := int64(0); ; {
-			ids, err := w.containers.Claim(ctx, container.Claimable{Tenant: w.Tenant, Page: after, Due: due[w.Stage], Watermark: w.Watermark,
+			ids, err := w.containers.Claim(ctx, container.Claimable{Tenant: w.Tenant, Page: after, Due: due(w.Stage, w.Watermark),
 				After: last, Limit: w.groupSize()}, w.Node)
 			if err != nil {
 				return err

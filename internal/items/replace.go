@@ -75,12 +75,13 @@ func NewestBlob(ctx context.Context, tx *store.Tx) (id int64, err error) {
 	return id, nil
 }
 
-// CountBytes sums the sizes of those blobs of a scope's containers that a roll
-// re-encrypts: an earlier roll may have re-encrypted part of a container.
-func CountBytes(ctx context.Context, tx *store.Tx, sc container.Scope) (n int64, err error) {
-	query, args := sc.Select(container.DueContent)
+// CountBytes sums the sizes of those blobs of some containers of a tenant that a roll
+// re-encrypts, which are older than mark: an earlier roll may have re-encrypted part of a
+// container.
+func CountBytes(ctx context.Context, tx *store.Tx, tenant int64, containers store.Selection, mark int64) (n int64, err error) {
+	in, args := containers.In([]any{tenant, mark})
 	err = tx.QueryRow(ctx, `SELECT CAST(COALESCE(SUM(b.size), 0) AS BIGINT) FROM item i JOIN blob b ON b.item = i.id
-		WHERE i.tenant = ?1 AND b.id < ?2 AND i.container IN (`+query+`)`, args...).Scan(&n)
+		WHERE i.tenant = ?1 AND b.id < ?2 AND i.container IN `+in, args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("sum blobs: %w", err)
 	}

@@ -90,15 +90,14 @@ func parentsWithPages(tenant int64, spans []span) (query string, args []any) {
 	return strings.Join(terms, ` UNION ALL `), args
 }
 
-// Within returns a condition on key_page that is true for the pages under one of
-// parents with one of classes, for at most maxSpans pairs of them. Its parameters
-// follow those in args, of which ?1 is the tenant.
-func Within(parents []Parent, classes []envelope.Class, args []any) (condition string, _ []any) {
-	terms, args := spanConditions(spans(parents, classes), args)
+// IDs selects the ids of the pages of a set, of at most maxSpans pairs of a parent and a
+// class.
+func (s Set) IDs() store.Selection {
+	terms, args := spanConditions(spans(s.Parents, s.Classes), []any{s.Tenant})
 	if len(terms) == 0 {
-		return `1 = 0`, args
+		terms, args = []string{`1 = 0`}, nil
 	}
-	return `(` + strings.Join(terms, ` OR `) + `)`, args
+	return store.Select(`SELECT id FROM key_page WHERE (`+strings.Join(terms, ` OR `)+`)`, args...)
 }
 
 // spanConditions returns a condition for each span. Its parameters follow those in args,

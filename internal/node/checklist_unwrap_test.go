@@ -11,6 +11,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/node"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 )
 
 func TestChecklist10RandomFirstKeyThenTheOtherAndErrorsApartFromDenials(t *testing.T) {
@@ -79,7 +80,7 @@ func TestChecklist11HedgedDoubleUnwrapFirstWins(t *testing.T) {
 func TestChecklist12KeyCacheRenewedTwoHoursBeforeItEndsAndAlert(t *testing.T) {
 	x := newOutsideTenancy(t, node.Options{})
 	for _, k := range kinds {
-		lifetime := policy.ProfileOf(k.PolicyKind).CacheLifetime
+		lifetime := profiles.Of(k.PolicyKind).CacheLifetime
 		x.wantReadable(k, "at first")
 		x.disconnect(k.vaults[:]...)
 		x.wantReadable(k, "from the cache, vaults away")

@@ -8,6 +8,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -57,7 +58,7 @@ func LockAll(ctx context.Context, tx *store.Tx, policies ...int64) error {
 // with the policy that covered until then: that policy's containers must be moved in the
 // same transaction, unless it is the same policy.
 func (p *Policies) Assign(ctx context.Context, tx *store.Tx, pol Policy) (now Policy, before int64, err error) {
-	if !ProfileOf(pol.Kind).ForTenant {
+	if !profiles.Of(pol.Kind).ForTenant {
 		return now, 0, fail.New(api.InvalidArgument, "policy %q is of kind %s and cannot be assigned to the tenant", pol.Name, pol.Kind).
 			WithHint("assign a multi-workload policy: New-M365DataAtRestEncryptionPolicy creates one")
 	}
@@ -93,7 +94,7 @@ func (p *Policies) Assign(ctx context.Context, tx *store.Tx, pol Policy) (now Po
 // its containers from then on: they must be moved there in the same transaction. Once
 // none is left, Retire erases all wraps of the policy.
 func (p *Policies) Leave(ctx context.Context, tx *store.Tx, pol Policy) (left, to Policy, err error) {
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	if profile.Keys == 0 {
 		return left, to, fail.New(api.InvalidArgument, "leave policy %q: a %s policy is the built-in default and cannot be left", pol.Name, pol.Kind).
 			WithHint("name a policy of your own: Get-DataEncryptionPolicy lists them")
@@ -125,7 +126,7 @@ func (p *Policies) Leave(ctx context.Context, tx *store.Tx, pol Policy) (left, t
 
 // lockSuccessor returns the policy that covers the containers of a policy after it was
 // left, and takes the locks of both.
-func (p *Policies) lockSuccessor(ctx context.Context, tx *store.Tx, profile Profile, pol Policy) (to int64, err error) {
+func (p *Policies) lockSuccessor(ctx context.Context, tx *store.Tx, profile profiles.Profile, pol Policy) (to int64, err error) {
 	managed, err := p.lockServiceManaged(ctx, tx, pol.Tenant)
 	if err != nil {
 		return 0, err
@@ -154,7 +155,7 @@ type Settings struct {
 // Set changes a policy's settings and returns it. It holds the policy's lock, so that no
 // container is added before tx ends.
 func (p *Policies) Set(ctx context.Context, tx *store.Tx, pol Policy, s Settings) (now Policy, err error) {
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	if s.Name != nil {
 		if profile.Fixed {
 			return now, fail.New(api.InvalidArgument, "rename policy %q: keyroll names a %s policy itself", pol.Name, pol.Kind)
@@ -195,7 +196,7 @@ func (p *Policies) Set(ctx context.Context, tx *store.Tx, pol Policy, s Settings
 
 // checkEnabled fails if a policy may not be enabled, or disabled, as now.Enabled
 // says.
-func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile Profile, now Policy) error {
+func (p *Policies) checkEnabled(ctx context.Context, tx *store.Tx, profile profiles.Profile, now Policy) error {
 	switch {
 	case !now.Left.IsZero():
 		return fail.New(api.Conflict, "enable policy %q: it was left, which is permanent", now.Name).

@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/keypage"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -55,7 +56,7 @@ func (r Request) verb() string {
 
 // check refuses an act that a policy of its kind does not have.
 func (r Request) check(pol Policy) error {
-	profile, verb := ProfileOf(pol.Kind), r.verb()
+	profile, verb := profiles.Of(pol.Kind), r.verb()
 	const oneAtATime = "update one key at a time: Update-SPODataEncryptionPolicy, or keyroll policy update"
 	switch {
 	case profile.Keys == 0:
@@ -74,7 +75,7 @@ func (r Request) check(pol Policy) error {
 
 // keys returns the keys that a policy is to use, given its present revision. A key
 // without a version means the newest version.
-func (r Request) keys(profile Profile, now revisionRow) (primary, secondary envelope.KeyVersion) {
+func (r Request) keys(profile profiles.Profile, now revisionRow) (primary, secondary envelope.KeyVersion) {
 	primary, secondary = now.Primary, now.Secondary
 	switch r.Act {
 	case Refresh:
@@ -134,7 +135,7 @@ func (p *Policies) PrepareChange(ctx context.Context, pol Policy, r Request) (*P
 		return nil, err
 	}
 	c := &PreparedChange{policies: p, pol: pol, request: r, from: now.ID, NewKey: r.Depth != api.DepthRoot}
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	c.primary, c.secondary = r.keys(profile, now)
 	if c.primary, c.secondary, c.Warnings, err = p.resolve(ctx, pol.Tenant, profile, c.primary, c.secondary); err != nil {
 		return nil, fmt.Errorf("%s policy %q: %w", r.verb(), pol.Name, err)

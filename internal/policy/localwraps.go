@@ -11,12 +11,13 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fault"
 	"keyroll/internal/lease"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
 
 // ReplaceVaultMade replaces every wrap of a policy key that an external vault made, which
-// earlier versions stored unchecked, by one that keyroll makes (wrapLocally). A wrap is
+// earlier versions stored unchecked, by one that keyroll makes (rootkey.Wrapper). A wrap is
 // replaced in place, in a transaction of its own; if its vault is unavailable or refuses,
 // the wrap stays, and the error names it.
 func (p *Policies) ReplaceVaultMade(ctx context.Context) error {
@@ -31,7 +32,7 @@ func (p *Policies) ReplaceVaultMade(ctx context.Context) error {
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: JobLocalWrap, Request: "schedule", System: true})
 	var left []error
 	for _, r := range rows {
-		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
+		for _, root := range customerRoots(profiles.Of(r.Kind), r) {
 			if !r.vaultMade(root) {
 				continue
 			}
@@ -61,7 +62,7 @@ func (p *Policies) replaceVaultMade(ctx context.Context, r revisionRow, root roo
 	if err := p.check(r); err != nil {
 		return false, err
 	}
-	key, err := p.unwrapCustomer(ctx, r.Tenant, ProfileOf(r.Kind), r)
+	key, err := p.unwrapCustomer(ctx, r.Tenant, profiles.Of(r.Kind), r)
 	if err != nil {
 		return false, err
 	}
@@ -69,7 +70,7 @@ func (p *Policies) replaceVaultMade(ctx context.Context, r revisionRow, root roo
 	bundle := envelope.Bundle(key, r.Binding)
 	defer clear(bundle)
 	var uses []audit.Entry
-	wrapped, err := p.wrapLocally(ctx, r.rootOf(r.Tenant, root.kv), bundle, func(act string, err error) {
+	wrapped, err := p.wrapperOf(r.rootOf(r.Tenant, root.kv)).WrapLocally(ctx, bundle, func(act string, err error) {
 		uses = append(uses, p.use(r.Tenant, r.Revision, act, root, err))
 	})
 	if recorded := p.record(ctx, uses...); err == nil {
@@ -138,7 +139,7 @@ type VaultMade struct {
 func (p *Policies) VaultMade(ctx context.Context, tx *store.Tx, tenant int64) (list []VaultMade, err error) {
 	rows, err := selectVaultMade(ctx, tx, ` AND r.tenant = ?1`, tenant)
 	for _, r := range rows {
-		for _, root := range customerRoots(ProfileOf(r.Kind), r) {
+		for _, root := range customerRoots(profiles.Of(r.Kind), r) {
 			if r.vaultMade(root) {
 				list = append(list, VaultMade{r.ID.String(), p.roots.URI(root.kv)})
 			}

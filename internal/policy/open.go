@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/keycache"
 	"keyroll/internal/keyhealth"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -50,7 +51,7 @@ func (p *Policies) fill(ctx context.Context, tenant, policyKey int64, who Initia
 	if err != nil {
 		return err
 	}
-	profile := ProfileOf(r.Kind)
+	profile := profiles.Of(r.Kind)
 	key, whose, err := p.unwrap(ctx, tenant, profile, r, who)
 	if err != nil {
 		return fmt.Errorf("open policy key of policy %q: %w", r.PolicyName, err)
@@ -78,7 +79,7 @@ func (p *Policies) check(r revisionRow) error {
 	if err := r.Check(p.revisionKey, r.MAC); err != nil {
 		return err
 	}
-	if (ProfileOf(r.Kind).Keys > 0) != (r.Primary.Key != "") {
+	if (profiles.Of(r.Kind).Keys > 0) != (r.Primary.Key != "") {
 		return fail.New(api.Damaged, "check policy revision %v of policy %v: its root keys do not fit a policy of kind %s", r.ID, r.Binding.Policy, r.Kind)
 	}
 	return nil
@@ -86,7 +87,7 @@ func (p *Policies) check(r revisionRow) error {
 
 // unwrap decides which root opens a policy key, and for whom: with a customer key for
 // every initiator, with the availability key only for who.
-func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r revisionRow, who Initiator) (key *envelope.Key, whose Initiator, err error) {
+func (p *Policies) unwrap(ctx context.Context, tenant int64, profile profiles.Profile, r revisionRow, who Initiator) (key *envelope.Key, whose Initiator, err error) {
 	if profile.Keys == 0 {
 		key, err = p.unwrapAvailability(ctx, tenant, r, "")
 		return key, User, err
@@ -122,7 +123,7 @@ func (p *Policies) unwrap(ctx context.Context, tenant int64, profile Profile, r 
 //
 // For a policy without automatic fallback it is used only in the recovery mode that
 // the customer requested, and then for every initiator.
-func availabilityServes(profile Profile, inRecovery bool, class rootkey.Class, who Initiator) bool {
+func availabilityServes(profile profiles.Profile, inRecovery bool, class rootkey.Class, who Initiator) bool {
 	switch {
 	case inRecovery:
 		return true
@@ -165,7 +166,7 @@ func fallbackActivity(ctx context.Context, r revisionRow) string {
 }
 
 // unwrapCustomer unwraps by the two customer keys in the order of the profile's rule.
-func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Profile, r revisionRow) (*envelope.Key, error) {
+func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile profiles.Profile, r revisionRow) (*envelope.Key, error) {
 	roots := customerRoots(profile, r)
 	ask := func(root root) rootkey.Unwrap {
 		return func(ctx context.Context) ([]byte, error) { return p.unwrapWith(ctx, tenant, profile, r, root) }
@@ -182,7 +183,7 @@ func (p *Policies) unwrapCustomer(ctx context.Context, tenant int64, profile Pro
 // this revision. The use, and the key's resulting health, are recorded before the
 // result is used, even if the use was refused or cancelled: the vault of a request
 // that lost a race may have done its work.
-func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile Profile, r revisionRow, root root) ([]byte, error) {
+func (p *Policies) unwrapWith(ctx context.Context, tenant int64, profile profiles.Profile, r revisionRow, root root) ([]byte, error) {
 	what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), r.Binding.Policy)
 	seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(tenant, root.kv), what)
 	if err != nil {
@@ -246,7 +247,7 @@ type root struct {
 // availabilityRoot stands for the availability key of a policy where a root is named.
 var availabilityRoot = root{name: "availability"}
 
-func customerRoots(profile Profile, r revisionRow) []root {
+func customerRoots(profile profiles.Profile, r revisionRow) []root {
 	if profile.Keys == 0 {
 		return nil
 	}

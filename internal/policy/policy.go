@@ -23,6 +23,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/keycache"
 	"keyroll/internal/keycheck"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -64,9 +65,7 @@ type KeyRow struct {
 
 // Roots uses customer keys, which stay in their vaults.
 type Roots interface {
-	Key(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion) (rootkey.KeyInfo, error)
-	Wrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, plaintext []byte) ([]byte, error)
-	Unwrap(ctx context.Context, tenant int64, id rootkey.Identity, kv envelope.KeyVersion, wrapped []byte) ([]byte, error)
+	rootkey.Keys
 	// Describe returns what the management plane of a vault reports about it.
 	Describe(ctx context.Context, tenant int64, id rootkey.Identity, vault string) (rootkey.VaultInfo, error)
 	URI(kv envelope.KeyVersion) string
@@ -191,7 +190,7 @@ type PreparedPolicy struct {
 // PrepareCreate checks the keys of a new policy and makes a policy key under them and
 // under a new availability key.
 func (p *Policies) PrepareCreate(ctx context.Context, tenant int64, tenantGUID uuid.UUID, d Definition) (*PreparedPolicy, error) {
-	primary, secondary, warnings, err := p.checkDefinition(ctx, tenant, ProfileOf(d.Kind), d)
+	primary, secondary, warnings, err := p.checkDefinition(ctx, tenant, profiles.Of(d.Kind), d)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +216,7 @@ func (c *PreparedPolicy) Prepare(context.Context) error { return nil }
 
 // Commit writes the policy in tx.
 func (c *PreparedPolicy) Commit(ctx context.Context, tx *store.Tx) (Policy, error) {
-	p, pol, profile := c.policies, c.pol, ProfileOf(c.pol.Kind)
+	p, pol, profile := c.policies, c.pol, profiles.Of(c.pol.Kind)
 	if err := tx.Lock(ctx, pol.Tenant, true); err != nil {
 		return pol, err
 	}
@@ -247,13 +246,13 @@ func (c *PreparedPolicy) Close(context.Context, store.Outcome) {}
 // CheckCreate makes the checks that Create makes before it writes anything, and
 // returns its warnings.
 func (p *Policies) CheckCreate(ctx context.Context, tenant int64, d Definition) (warnings []string, err error) {
-	_, _, warnings, err = p.checkDefinition(ctx, tenant, ProfileOf(d.Kind), d)
+	_, _, warnings, err = p.checkDefinition(ctx, tenant, profiles.Of(d.Kind), d)
 	return warnings, err
 }
 
 // checkDefinition makes the checks of a new policy. What the transaction would refuse
 // is refused before a vault is called.
-func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Profile, d Definition) (primary, secondary envelope.KeyVersion, warnings []string, err error) {
+func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile profiles.Profile, d Definition) (primary, secondary envelope.KeyVersion, warnings []string, err error) {
 	if err := checkName(d.Name); err != nil {
 		return primary, secondary, nil, err
 	}
@@ -266,7 +265,7 @@ func (p *Policies) checkDefinition(ctx context.Context, tenant int64, profile Pr
 
 // resolve is the single entry point by which a policy gets keys: it makes the checks
 // and returns the exact versions of both keys, with the warnings.
-func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
+func (p *Policies) resolve(ctx context.Context, tenant int64, profile profiles.Profile, primary, secondary envelope.KeyVersion) (a, b envelope.KeyVersion, warnings []string, err error) {
 	if profile.Keys == 0 {
 		return a, b, nil, nil
 	}
@@ -274,7 +273,7 @@ func (p *Policies) resolve(ctx context.Context, tenant int64, profile Profile, p
 	return exact.Primary, exact.Secondary, warnings, err
 }
 
-func pairOf(tenant int64, profile Profile, primary, secondary envelope.KeyVersion) keycheck.Pair {
+func pairOf(tenant int64, profile profiles.Profile, primary, secondary envelope.KeyVersion) keycheck.Pair {
 	return keycheck.Pair{Tenant: tenant, Identity: profile.Identity, Kind: profile.Kind, Versionless: profile.Versionless, Primary: primary, Secondary: secondary}
 }
 
@@ -282,7 +281,7 @@ func pairOf(tenant int64, profile Profile, primary, secondary envelope.KeyVersio
 // and the warnings. PrepareCreate refuses for the same reasons. It changes nothing. For
 // a key without a version the newest one is checked, whatever the kind.
 func (p *Policies) CheckKeys(ctx context.Context, tenant int64, kind api.PolicyKind, primary, secondary envelope.KeyVersion) (refusals []error, warnings []string, err error) {
-	return p.checker.All(ctx, pairOf(tenant, ProfileOf(kind), primary, secondary))
+	return p.checker.All(ctx, pairOf(tenant, profiles.Of(kind), primary, secondary))
 }
 
 func checkName(name string) error {
@@ -307,11 +306,11 @@ func (p *Policies) checkFree(ctx context.Context, tx *store.Tx, pol Policy) erro
 			return fail.New(api.AlreadyExists, "policy %q already exists", other.Name)
 		}
 	}
-	return checkActive(ProfileOf(pol.Kind), all, pol.Geo)
+	return checkActive(profiles.Of(pol.Kind), all, pol.Geo)
 }
 
 // checkActive fails if no further policy of a kind may be enabled in a geo.
-func checkActive(profile Profile, all []Policy, geo int64) error {
+func checkActive(profile profiles.Profile, all []Policy, geo int64) error {
 	active := 0
 	for _, other := range all {
 		if other.Kind == profile.Kind && other.Enabled && other.Geo == geo {
@@ -386,7 +385,7 @@ func (p *Policies) ServiceManagedIn(ctx context.Context, tx *store.Tx, tenant, g
 // Default returns the policy that covers a container of the given kind and geo
 // without a policy of its own.
 func (p *Policies) Default(ctx context.Context, tx *store.Tx, tenant int64, kind string, geo int64) (int64, error) {
-	for _, profile := range Profiles {
+	for _, profile := range profiles.All {
 		if !slices.Contains(profile.DefaultFor, kind) {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 )
 
@@ -26,7 +27,7 @@ func (p *Policies) Probe(ctx context.Context, tenant, policyKey int64) []Probed 
 	if err != nil {
 		return []Probed{{"revision", err}}
 	}
-	profile := ProfileOf(r.Kind)
+	profile := profiles.Of(r.Kind)
 	var probed []Probed
 	var first *envelope.Key
 	defer func() { first.Zero() }()
@@ -67,22 +68,22 @@ func (p *Policies) Test(ctx context.Context, pol Policy) ([]api.Probe, error) {
 	if err != nil {
 		return nil, err
 	}
-	profile := ProfileOf(r.Kind)
+	profile := profiles.Of(r.Kind)
 	var probes []api.Probe
 	for _, root := range customerRoots(profile, r) {
-		id := r.rootOf(pol.Tenant, root.kv)
+		by := p.wrapperOf(r.rootOf(pol.Tenant, root.kv))
 		var info rootkey.KeyInfo
 		probe, err := p.test(ctx, r, root, tester{
 			wrap: func(plain []byte) (wrapped []byte, err error) {
-				if info, err = p.roots.Key(ctx, id.Tenant, id.Principal, id.Key); err != nil {
+				if info, err = by.Info(ctx); err != nil {
 					return nil, err
 				}
-				if err := p.tryWrapKey(ctx, id, info, len(plain)); err != nil {
+				if err := by.TryWrapKey(ctx, info, len(plain)); err != nil {
 					return nil, err
 				}
 				return info.Encrypt(plain)
 			},
-			unwrap: func(wrapped, want []byte) error { return p.checkUnwraps(ctx, id, info, wrapped, want) },
+			unwrap: func(wrapped, want []byte) error { return by.CheckUnwraps(ctx, info, wrapped, want) },
 		})
 		if err != nil {
 			return nil, err

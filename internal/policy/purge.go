@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 	"keyroll/internal/store"
 )
@@ -47,7 +48,7 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 	if err != nil {
 		return err
 	}
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	asked := map[envelope.KeyVersion]bool{}
 	for _, r := range kept {
 		if err := p.check(r); err != nil {
@@ -60,42 +61,10 @@ func (p *Policies) CheckRevoked(ctx context.Context, pol Policy, deletedToo bool
 			asked[root.kv.Fold()] = true
 			bundle, err := p.unwrapWith(ctx, pol.Tenant, profile, r, root)
 			clear(bundle)
-			if err := revoked(root.kv, applications[profile.Identity], err, deletedToo); err != nil {
+			if err := rootkey.CheckRevoked(root.kv, profile.Identity, err, deletedToo); err != nil {
 				return fmt.Errorf("purge policy %q: %w", pol.Name, err)
 			}
 		}
-	}
-	return nil
-}
-
-// applications are the ids of the service's principals, by which a customer
-// removes their permissions (Customer Key set-up documentation).
-var applications = map[rootkey.Identity]string{
-	rootkey.Exchange:             "00000002-0000-0ff1-ce00-000000000000",
-	rootkey.SharePoint:           "00000003-0000-0ff1-ce00-000000000000",
-	rootkey.DataAtRestEncryption: "c066d759-24ae-40e7-a56f-027002b5d3e4",
-}
-
-// revoked returns nil if the answer of a vault to an unwrap is the refusal that a
-// purge requires.
-func revoked(kv envelope.KeyVersion, principal string, answer error, deletedToo bool) error {
-	code := fail.CodeOf(answer)
-	switch failure := rootkey.Classify(answer); {
-	case answer == nil:
-		return fail.New(api.Conflict, "the service still has its permission on key %q in vault %q", kv.Key, kv.Vault).
-			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal)
-	case code != api.VaultDenied:
-		return answer
-	case failure == rootkey.KeyDeleted, failure == rootkey.VaultDeleted:
-		if deletedToo {
-			return nil
-		}
-		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s", detail).WithHint("if it was deleted on purpose, repeat the request with -Force (keyroll purge request --force)").Because(answer)
-	case failure == rootkey.KeyDisabled, failure == rootkey.KeyExpired, failure == rootkey.NotYetValid, failure == rootkey.OperationOff:
-		_, detail, _ := fail.Public(answer)
-		return fail.New(api.Conflict, "%s; the service still has its permission", detail).
-			WithHint("remove it in both vaults: Remove-AzKeyVaultAccessPolicy -VaultName %s -ServicePrincipalName %s", kv.Vault, principal).Because(answer)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -14,7 +15,7 @@ import (
 // put into recovery mode: it is refused while one of the keys works, and for policies
 // with automatic fallback.
 func (p *Policies) CheckLost(ctx context.Context, pol Policy) error {
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	switch {
 	case profile.Keys == 0 || profile.AutomaticFallback:
 		return fail.New(api.InvalidArgument, "recover policy %q: a %s policy has no recovery mode", pol.Name, pol.Kind).
@@ -69,7 +70,7 @@ func (p *Policies) PrepareRestore(ctx context.Context, pol Policy, primary, seco
 		return nil, fail.New(api.Conflict, "restore policy %q: it is not in recovery mode", pol.Name).
 			WithHint("if both of its keys are lost, enter recovery mode: keyroll policy recover %q", pol.Name)
 	}
-	profile := ProfileOf(pol.Kind)
+	profile := profiles.Of(pol.Kind)
 	r := &PreparedRestore{policies: p, pol: pol}
 	a, b, warnings, err := p.resolve(ctx, pol.Tenant, profile, primary, secondary)
 	if err != nil {

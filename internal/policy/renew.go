@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/keycache"
 	"keyroll/internal/keyhealth"
+	"keyroll/internal/profiles"
 )
 
 // RevocationBound is how long a node may go on using a policy key for users after the
@@ -49,12 +50,12 @@ func (p *Policies) recheck(ctx context.Context, e *keycache.Entry) {
 	if err != nil {
 		return // the next renewal fails with it
 	}
-	for _, root := range customerRoots(ProfileOf(e.Kind), r) {
+	for _, root := range customerRoots(profiles.Of(e.Kind), r) {
 		seen, err := keyhealth.Observe(ctx, p.db, r.rootOf(e.Tenant, root.kv), "")
 		if err != nil || seen.Seen() == api.Serves {
 			continue
 		}
-		bundle, _ := p.unwrapWith(ctx, e.Tenant, ProfileOf(e.Kind), r, root) // unwrapWith records the result
+		bundle, _ := p.unwrapWith(ctx, e.Tenant, profiles.Of(e.Kind), r, root) // unwrapWith records the result
 		clear(bundle)
 	}
 }
@@ -77,7 +78,7 @@ func (p *Policies) renewOnce(ctx context.Context, e *keycache.Entry) (kept bool)
 	r, err := p.authentic(ctx, e.Tenant, e.ID)
 	if err == nil {
 		var key *envelope.Key
-		if key, err = p.unwrapCustomer(ctx, e.Tenant, ProfileOf(e.Kind), r); err == nil {
+		if key, err = p.unwrapCustomer(ctx, e.Tenant, profiles.Of(e.Kind), r); err == nil {
 			err = p.cache.Extend(e, key, at)
 			key.Zero()
 		} else {

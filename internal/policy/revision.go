@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keyhealth"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -36,7 +37,7 @@ func (p *Policies) insert(ctx context.Context, tx *store.Tx, pol Policy, s seale
 }
 
 // seal completes a revision for key with a new GUID and a wrap under each of its
-// roots; wrapLocally makes those of customer keys. When it returns, every wrap has
+// roots; rootkey.Wrapper makes those of customer keys. When it returns, every wrap has
 // been decrypted by its root and compared. Every use of a root is recorded in the
 // audit log, refused ones too.
 func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev envelope.Revision) (r sealed, err error) {
@@ -54,7 +55,7 @@ func (p *Policies) seal(ctx context.Context, pol Policy, key *envelope.Key, rev 
 			err = recorded
 		}
 	}()
-	if ProfileOf(pol.Kind).Keys > 0 {
+	if profiles.Of(pol.Kind).Keys > 0 {
 		made, err := p.wrapByCustomerKeys(ctx, pol, r.Revision, bundle)
 		for _, w := range made {
 			uses = append(uses, w.uses...)
@@ -98,12 +99,12 @@ func (p *Policies) wrapByCustomerKeys(ctx context.Context, pol Policy, r envelop
 	for i, root := range [...]root{{name: "primary", kv: r.Primary}, {name: "secondary", kv: r.Secondary}} {
 		both.Go(func() {
 			w := &made[i]
-			id := keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: root.kv}
+			id := keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: profiles.Of(pol.Kind).Identity, Key: root.kv}
 			what := fmt.Sprintf("%s key %s of policy %s", root.name, p.roots.URI(root.kv), pol.GUID)
 			if w.shown, errs[i] = keyhealth.Observe(ctx, p.db, id, what); errs[i] != nil {
 				return
 			}
-			w.wrap, errs[i] = p.wrapLocally(ctx, id, bundle, func(act string, err error) {
+			w.wrap, errs[i] = p.wrapperOf(id).WrapLocally(ctx, bundle, func(act string, err error) {
 				w.uses = append(w.uses, p.use(pol.Tenant, r, act, root, err))
 			})
 			w.shown = w.shown.Result(errs[i])

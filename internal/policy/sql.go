@@ -12,6 +12,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -39,7 +40,7 @@ func scanPolicy(row store.Scanner, more ...any) (p Policy, err error) {
 	switch {
 	case err != nil:
 		p.Damaged = fail.New(api.Damaged, "policy %d has an invalid GUID", p.ID)
-	case !hasProfile(p.Kind):
+	case !profiles.Exists(p.Kind):
 		p.Damaged = fail.New(api.Damaged, "policy %d has an unknown kind", p.ID)
 	case p.Current.Generation == 0:
 		p.Damaged = fail.New(api.Damaged, "policy %d has policy key %d as its current one, which is not one of its own", p.ID, p.Current.ID)

@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -67,11 +68,11 @@ var cancelBlockers = []struct {
 		"it has begun to move containers, and they cannot be moved back", "let it finish, or pause it: keyroll roll pause %[1]d"},
 	{func(r Roll, _, source policy.Policy) bool { return r.Source != 0 && !source.Left.IsZero() },
 		"it moves the containers of a policy that was left for good", "let it finish, or pause it: keyroll roll pause %[1]d"},
-	{func(r Roll, to, _ policy.Policy) bool { return r.Source != 0 && policy.ProfileOf(to.Kind).OnePerGeo },
+	{func(r Roll, to, _ policy.Policy) bool { return r.Source != 0 && profiles.Of(to.Kind).OnePerGeo },
 		"it registers a site policy, which would cover sites that it does not protect", "let it finish, or pause it: keyroll roll pause %[1]d; keyroll policy leave %[2]q undoes the registration"},
 	{func(r Roll, _, _ policy.Policy) bool { return r.Source != 0 },
 		"it moves containers from another policy, which no longer covers them", "let it finish, or pause it: keyroll roll pause %[1]d; another policy can be assigned once it has ended"},
-	{func(_ Roll, to, _ policy.Policy) bool { return policy.ProfileOf(to.Kind).SingleRoll },
+	{func(_ Roll, to, _ policy.Policy) bool { return profiles.Of(to.Kind).SingleRoll },
 		"its policy would be Registered under a key that protects none of its sites", "let it finish, or pause it: keyroll roll pause %[1]d"},
 }
 

@@ -20,6 +20,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -95,7 +96,7 @@ func Begin(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start
 func Plan(ctx context.Context, tx *store.Tx, policies *policy.Policies, s Start, now time.Time) (Roll, error) {
 	pol := s.Policy
 	if s.Classes == nil {
-		s.Classes = policy.ProfileOf(pol.Kind).Rolls
+		s.Classes = profiles.Of(pol.Kind).Rolls
 	}
 	if s.Depth == "" {
 		s.Depth = api.DepthPolicy

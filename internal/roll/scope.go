@@ -10,19 +10,17 @@ import (
 	"keyroll/internal/store"
 )
 
-// Scope selects the keys that a roll moves: those under one of Parents in a page of one
-// of Classes. At the deeper stages those older than Watermark are replaced.
+// Scope selects the keys that a roll moves: those in a set of key pages. At the deeper
+// stages those older than Watermark are replaced.
 type Scope struct {
-	Tenant    int64
-	Parents   []keypage.Parent
-	Classes   []envelope.Class
+	keypage.Set
 	Watermark int64
 }
 
 // scope returns the keys that a roll moves to its target: those under the other policy
 // keys of its policy and of its source.
 func (r Roll) scope(ctx context.Context, tx *store.Tx, policies *policy.Policies) (Scope, error) {
-	sc := Scope{Tenant: r.Tenant, Classes: r.Classes, Watermark: r.Watermark}
+	sc := Scope{keypage.Set{Tenant: r.Tenant, Classes: r.Classes}, r.Watermark}
 	for _, pol := range []int64{r.Policy, r.Source} {
 		if pol == 0 {
 			continue
@@ -43,7 +41,8 @@ func (r Roll) scope(ctx context.Context, tx *store.Tx, policies *policy.Policies
 // targetScope returns the keys of a roll that are under its target, which the deeper
 // stages work on.
 func (r Roll) targetScope(target policy.KeyRow) Scope {
-	sc := Scope{Tenant: r.Tenant, Parents: []keypage.Parent{{ID: target.ID, Generation: target.Generation}}, Classes: r.Classes, Watermark: r.Watermark}
+	parents := []keypage.Parent{{ID: target.ID, Generation: target.Generation}}
+	sc := Scope{keypage.Set{Tenant: r.Tenant, Parents: parents, Classes: r.Classes}, r.Watermark}
 	return sc.withoutBackups()
 }
 

@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/store"
 )
 
@@ -136,7 +137,7 @@ func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (p
 		return policy.Policy{}, false, err
 	}
 	pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
-	return pol, err == nil && policy.ProfileOf(pol.Kind).Keys > 0, err
+	return pol, err == nil && profiles.Of(pol.Kind).Keys > 0, err
 }
 
 // findPolicy returns the policy that identity names; the URL of an admin site

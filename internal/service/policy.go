@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 )
@@ -24,7 +25,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 			return api.Policy{}, err
 		}
 		kind := cmp.Or(in.Body.Kind, api.MailboxPolicy)
-		if profile := policy.ProfileOf(kind); profile.Keys == 0 || profile.Fixed {
+		if profile := profiles.Of(kind); profile.Keys == 0 || profile.Fixed {
 			return api.Policy{}, fail.New(api.InvalidArgument, "create policy %q: kind %q must be one of %s, %s", in.Body.Name, in.Body.Kind, api.MailboxPolicy, api.MultiWorkloadPolicy)
 		}
 		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
@@ -80,7 +81,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 // CheckKeys returns why a policy of a kind would refuse two keys.
 func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api.KeyCheck, err error) {
 	return do(ctx, s, api.CheckKeys.Meta, "", func(ctx context.Context, c *call) (api.KeyCheck, error) {
-		if policy.ProfileOf(in.Body.Kind).Keys == 0 {
+		if profiles.Of(in.Body.Kind).Keys == 0 {
 			return out, fail.New(api.InvalidArgument, "policies of kind %q have no customer keys", in.Body.Kind)
 		}
 		primary, secondary, err := s.parseTwoKeys(in.Body.Keys)
@@ -144,7 +145,7 @@ func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Polic
 // sourceOfSites returns the policy from which a new site policy takes over the sites of
 // its geo, and 0 for a policy that does not cover one.
 func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definition) (int64, error) {
-	if !policy.ProfileOf(d.Kind).OnePerGeo {
+	if !profiles.Of(d.Kind).OnePerGeo {
 		return 0, nil
 	}
 	managed, err := c.Policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
@@ -305,7 +306,7 @@ func (c *call) commitChange(ctx context.Context, change *policy.PreparedChange, 
 
 // checkNoRoll refuses a second roll if the policy's profile allows only one at a time.
 func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy) error {
-	if !policy.ProfileOf(pol.Kind).SingleRoll {
+	if !profiles.Of(pol.Kind).SingleRoll {
 		return nil
 	}
 	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
@@ -372,7 +373,7 @@ func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) 
 	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
 		return p, err
 	}
-	if policy.ProfileOf(pol.Kind).OnePerGeo || pol.Geo != 0 {
+	if profiles.Of(pol.Kind).OnePerGeo || pol.Geo != 0 {
 		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
 			return p, err
 		}
@@ -394,7 +395,7 @@ func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) 
 		p.PercentComplete = progress.PercentComplete
 		switch {
 		case !pol.Left.IsZero():
-		case latest.Source != 0 && policy.ProfileOf(pol.Kind).SingleRoll:
+		case latest.Source != 0 && profiles.Of(pol.Kind).SingleRoll:
 			p.State = api.Registering
 		default:
 			p.State = api.Rolling

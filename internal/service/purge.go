@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
 	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/purge"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
@@ -118,7 +119,7 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 	if err := pol.CheckAccepting(); err != nil {
 		return err
 	}
-	if policy.ProfileOf(pol.Kind).Keys == 0 {
+	if profiles.Of(pol.Kind).Keys == 0 {
 		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy is the built-in default and cannot be purged", pol.Name, pol.Kind).
 			WithHint("name a policy with customer keys")
 	}

@@ -2,15 +2,14 @@ package vault
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
+	"keyroll/internal/vault/material"
 )
 
 // maxBackupVersions bounds the versions of one key in a backup (Azure Key Vault
@@ -32,10 +31,10 @@ type backup struct {
 func (b backup) checkOrigin(into vault) error {
 	const rule = "a backup is restored only within one subscription and one geography"
 	if b.Subscription != "" && b.Subscription != into.subscription {
-		return invalid("the backup was made in subscription %s, and vault %q is in subscription %s: %s", b.Subscription, into.name, into.subscription, rule)
+		return azure.Invalid("the backup was made in subscription %s, and vault %q is in subscription %s: %s", b.Subscription, into.name, into.subscription, rule)
 	}
-	if from, to := geographyOf(b.Location), geographyOf(into.location); b.Location != "" && from != to {
-		return invalid("the backup was made in region %s, geography %s, and vault %q is in region %s, geography %s: %s", b.Location, from, into.name, into.location, to, rule)
+	if from, to := azure.GeographyOf(b.Location), azure.GeographyOf(into.location); b.Location != "" && from != to {
+		return azure.Invalid("the backup was made in region %s, geography %s, and vault %q is in region %s, geography %s: %s", b.Location, from, into.name, into.location, to, rule)
 	}
 	return nil
 }
@@ -109,16 +108,16 @@ func (v *Vaults) backupKey(ctx context.Context, c *call) (any, error) {
 // properties. A name that is in use, even by a deleted key, is refused.
 func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 	var blob backupBlob
-	if err := decode(c.body, &blob); err != nil {
+	if err := azure.Decode(c.body, &blob); err != nil {
 		return nil, err
 	}
-	sealed, err := decodeBytes("value", blob.Value)
+	sealed, err := azure.DecodeBytes("value", blob.Value)
 	if err != nil {
 		return nil, err
 	}
 	text, err := v.seal.Open(c.backupLabel(), sealed)
 	if err != nil {
-		return nil, invalid("value is not a backup made by a vault of this tenant, or it is damaged").Because(err)
+		return nil, azure.Invalid("value is not a backup made by a vault of this tenant, or it is damaged").Because(err)
 	}
 	defer clear(text)
 	b, versions, err := parseBackup(text)
@@ -165,7 +164,9 @@ func (v *Vaults) restoreKey(ctx context.Context, c *call) (any, error) {
 // parseBackup reads the content of a backup and checks it like the input of a user,
 // because a backup may be older than this program.
 func parseBackup(text []byte) (b backup, versions []version, err error) {
-	damaged := func(what string) *fail.Error { return invalid("value is a backup that cannot be restored: %s", what) }
+	damaged := func(what string) *fail.Error {
+		return azure.Invalid("value is a backup that cannot be restored: %s", what)
+	}
 	if err := json.Unmarshal(text, &b); err != nil {
 		return b, nil, damaged("it cannot be parsed").Because(err)
 	}
@@ -181,9 +182,9 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 			return b, nil, damaged("a version's id is malformed or occurs twice")
 		}
 		seen[from.Version] = true
-		public, err := publicOf(from)
+		public, err := material.PublicOf(from.Private, from.Type)
 		if err != nil {
-			return b, nil, err
+			return b, nil, damaged(err.Error())
 		}
 		ver := version{
 			version: from.Version, kind: from.Type, enabled: from.Enabled, notBefore: from.NotBefore, expire: from.Expires,
@@ -195,24 +196,4 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 		versions = append(versions, ver)
 	}
 	return b, versions, nil
-}
-
-// publicOf returns the public key of a backed-up version, and fails if the material
-// is not of the declared type.
-func publicOf(from backupVersion) ([]byte, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(from.Private)
-	if err != nil {
-		return nil, invalid("value is a backup that cannot be restored: a key cannot be parsed").Because(err)
-	}
-	switch k := parsed.(type) {
-	case *rsa.PrivateKey:
-		if from.Type == "RSA" || from.Type == "RSA-HSM" {
-			return x509.MarshalPKIXPublicKey(k.Public())
-		}
-	case *ecdsa.PrivateKey:
-		if from.Type == "EC" || from.Type == "EC-HSM" {
-			return x509.MarshalPKIXPublicKey(k.Public())
-		}
-	}
-	return nil, invalid("value is a backup that cannot be restored: a key is not of its declared type")
 }

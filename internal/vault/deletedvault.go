@@ -9,6 +9,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 // deletedResource is a deleted vault in answers of the management interface.
@@ -65,7 +66,7 @@ func (v *Vaults) recoverVault(ctx context.Context, tx *store.Tx, o *managementRe
 }
 
 func (o *managementRequest) deletedNotFound() error {
-	return refuse(api.NotFound, "DeletedVaultNotFound", "", "deleted vault %q does not exist", o.path["vault"])
+	return azure.Refuse(api.NotFound, "DeletedVaultNotFound", "", "deleted vault %q does not exist", o.path["vault"])
 }
 
 func (v *Vaults) listDeletedVaults(ctx context.Context, o *managementRequest) (int, any, error) {
@@ -108,7 +109,7 @@ func (v *Vaults) purgeVault(ctx context.Context, o *managementRequest) (int, any
 			return err
 		}
 		if found.purgeProtection {
-			return refuse(api.Conflict, "MethodNotAllowed", "", "purge of vault %q is not allowed: it has purge protection", found.name)
+			return azure.Refuse(api.Conflict, "MethodNotAllowed", "", "purge of vault %q is not allowed: it has purge protection", found.name)
 		}
 		return deleteVaultRows(ctx, tx, found)
 	})

@@ -8,11 +8,7 @@ func (v *Vaults) Queues() (operations, generations *admit.Queue) {
 }
 
 // Opened counts the private keys that are kept open.
-func (v *Vaults) Opened() int {
-	v.opened.mu.Lock()
-	defer v.opened.mu.Unlock()
-	return len(v.opened.byID)
-}
+func (v *Vaults) Opened() int { return v.opened.Len() }
 
 // AlwaysRead makes each request read its state again whenever it uses it, as if it had
 // waited.

@@ -13,6 +13,8 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
+	"keyroll/internal/vault/material"
 )
 
 // key is a named key in a vault. Its versions have the material.
@@ -53,22 +55,10 @@ type attributes struct {
 	HSMPlatform     string `json:"hsmPlatform,omitempty"`
 }
 
-// webKey is a public key (RFC 7517, 7518) with the name of its version.
-type webKey struct {
-	ID         string   `json:"kid"`
-	Type       string   `json:"kty"`
-	Operations []string `json:"key_ops"`
-	N          string   `json:"n,omitempty"`
-	E          string   `json:"e,omitempty"`
-	Curve      string   `json:"crv,omitempty"`
-	X          string   `json:"x,omitempty"`
-	Y          string   `json:"y,omitempty"`
-}
-
 // bundle is a key version as answers show it; the last three members belong to
 // deleted keys.
 type bundle struct {
-	Key        webKey            `json:"key"`
+	Key        material.WebKey   `json:"key"`
 	Attributes attributes        `json:"attributes"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	deletion
@@ -106,7 +96,7 @@ func platformOf(kind string) string {
 }
 
 func (c *call) bundle(k key, v version) (bundle, error) {
-	public, err := toWebKey(v.public)
+	public, err := material.ToWebKey(v.public)
 	if err != nil {
 		return bundle{}, err
 	}
@@ -128,17 +118,21 @@ type createRequest struct {
 	ReleasePolicy json.RawMessage `json:"release_policy"`
 }
 
+func (r createRequest) material() material.Request {
+	return material.Request{Type: r.Type, Size: r.Size, Exponent: r.Exponent, Curve: r.Curve}
+}
+
 // createKey creates a key, or a new version of the key of that name.
 func (v *Vaults) createKey(ctx context.Context, c *call) (any, error) {
 	var request createRequest
-	if err := decode(c.body, &request); err != nil {
+	if err := azure.Decode(c.body, &request); err != nil {
 		return nil, err
 	}
 	made, err := v.newVersion(c, request)
 	if err != nil {
 		return nil, err
 	}
-	if err := v.limits.creation(ctx, c.vault.id); err != nil {
+	if err := v.limits.Creation(ctx, c.vault.id); err != nil {
 		return nil, err
 	}
 	// Material is generated outside any transaction: RSA 4096 takes seconds.
@@ -177,7 +171,10 @@ func (v *Vaults) newVersion(c *call, r createRequest) (version, error) {
 		id: store.NewID(), tenant: c.vault.tenant, version: newVersionID(), kind: r.Type,
 		operations: r.Operations, enabled: true, created: now, updated: now,
 	}
-	if err := r.check(); err != nil {
+	if r.ReleasePolicy != nil {
+		return version{}, notOffered("release")
+	}
+	if err := r.material().Check(); err != nil {
 		return version{}, err
 	}
 	if r.Operations == nil {
@@ -190,7 +187,7 @@ func (v *Vaults) newVersion(c *call, r createRequest) (version, error) {
 // apply sets the given properties and keeps the others.
 func (v *version) apply(a attributes, operations []string, tags map[string]string) error {
 	if a.Exportable != nil && *a.Exportable {
-		return invalid("keys of this vault are not exportable")
+		return azure.Invalid("keys of this vault are not exportable")
 	}
 	if a.Enabled != nil {
 		v.enabled = *a.Enabled
@@ -204,13 +201,13 @@ func (v *version) apply(a attributes, operations []string, tags map[string]strin
 			continue
 		}
 		if *t.from < 0 || *t.from > maxSeconds {
-			return invalid("attribute %q is not a time between the years 1970 and 9999 in seconds", t.name)
+			return azure.Invalid("attribute %q is not a time between the years 1970 and 9999 in seconds", t.name)
 		}
 		milliseconds := *t.from * 1000
 		*t.to = &milliseconds
 	}
 	if v.notBefore != nil && v.expire != nil && *v.expire <= *v.notBefore {
-		return invalid("attribute \"exp\" is not after \"nbf\"")
+		return azure.Invalid("attribute \"exp\" is not after \"nbf\"")
 	}
 	if operations != nil {
 		if err := checkOperations(v.kind, operations); err != nil {
@@ -242,11 +239,11 @@ func toSeconds(milliseconds *int64) *int64 {
 // 256 characters.
 func checkTags(tags map[string]string) error {
 	if len(tags) > 15 {
-		return invalid("%d tags are given; a key has at most 15", len(tags))
+		return azure.Invalid("%d tags are given; a key has at most 15", len(tags))
 	}
 	for name, value := range tags {
 		if name == "" || len([]rune(name)) > 512 || len([]rune(value)) > 256 {
-			return invalid("a tag has a name of 1 to 512 and a value of at most 256 characters")
+			return azure.Invalid("a tag has a name of 1 to 512 and a value of at most 256 characters")
 		}
 	}
 	return nil
@@ -287,7 +284,7 @@ type updateRequest struct {
 // any of them. A time that was once set can be changed but not removed.
 func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 	var request updateRequest
-	if err := decode(c.body, &request); err != nil {
+	if err := azure.Decode(c.body, &request); err != nil {
 		return nil, err
 	}
 	var k key
@@ -306,7 +303,7 @@ func (v *Vaults) updateKey(ctx context.Context, c *call) (any, error) {
 		return updateVersion(ctx, tx, changed)
 	})
 	if !changed.enabled {
-		v.opened.drop(changed.id) // also if the answer of the commit was lost
+		v.opened.Drop(changed.id) // also if the answer of the commit was lost
 	}
 	if err != nil {
 		return nil, err
@@ -348,7 +345,7 @@ func (v *Vaults) listVersions(ctx context.Context, c *call) (any, error) {
 	return v.list(ctx, c, path, func(tx *store.Tx, after string, limit int) ([]keyWithVersion, error) {
 		number, err := strconv.ParseInt("0"+after, 10, 64)
 		if err != nil {
-			return nil, invalid("the query parameter $skiptoken is not from a nextLink")
+			return nil, azure.Invalid("the query parameter $skiptoken is not from a nextLink")
 		}
 		k, err := liveKey(ctx, tx, c.vault, c.path["name"])
 		if err != nil {
@@ -399,12 +396,12 @@ func (c *call) paging() (limit int, after string, err error) {
 	limit = maxResults
 	if text := c.query.Get("maxresults"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxResults {
-			return 0, "", invalid("the query parameter maxresults is not a number from 1 to %d", maxResults)
+			return 0, "", azure.Invalid("the query parameter maxresults is not a number from 1 to %d", maxResults)
 		}
 	}
 	place, err := base64.RawURLEncoding.DecodeString(c.query.Get("$skiptoken"))
 	if err != nil || len(place) > 0 && !keyName.Match(place) {
-		return 0, "", invalid("the query parameter $skiptoken is not from a nextLink")
+		return 0, "", azure.Invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	return limit, string(place), nil
 }
@@ -419,7 +416,7 @@ func liveKey(ctx context.Context, tx *store.Tx, vault vault, name string) (key, 
 }
 
 func keyNotFound(vault vault, name string) error {
-	return refuse(api.NotFound, "KeyNotFound", "", "key %q does not exist in vault %q", name, vault.name)
+	return azure.Refuse(api.NotFound, "KeyNotFound", "", "key %q does not exist in vault %q", name, vault.name)
 }
 
 // nextVersion returns the key of that name with the number of its next version as
@@ -441,7 +438,7 @@ func nextVersion(ctx context.Context, tx *store.Tx, vault vault, name string) (k
 }
 
 func deletedButRecoverable(name string) error {
-	return refuse(api.Conflict, "Conflict", "ObjectIsDeletedButRecoverable",
+	return azure.Refuse(api.Conflict, "Conflict", "ObjectIsDeletedButRecoverable",
 		"key %q is deleted but recoverable; its name cannot be used again until it is recovered or purged", name)
 }
 
@@ -450,14 +447,14 @@ func checkOperations(kind string, operations []string) error {
 	for i, o := range operations {
 		switch {
 		case slices.Contains(operations[:i], o):
-			return invalid("key_ops names %q twice", o)
+			return azure.Invalid("key_ops names %q twice", o)
 		case slices.Contains(may, o):
 		case slices.Contains(operationsOf("RSA"), o):
-			return invalid("operation %s is not possible with a key of type %s", o, kind)
+			return azure.Invalid("operation %s is not possible with a key of type %s", o, kind)
 		case slices.Contains(azureOperations, o):
 			return notOffered(o)
 		default:
-			return invalid("%.40q is not a valid key operation; this vault offers wrapKey and unwrapKey", o)
+			return azure.Invalid("%.40q is not a valid key operation; this vault offers wrapKey and unwrapKey", o)
 		}
 	}
 	return nil

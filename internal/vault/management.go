@@ -17,6 +17,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 // managementRequest is one authenticated request to the management interface.
@@ -39,7 +40,7 @@ func (v *Vaults) authenticateManagement(w http.ResponseWriter, r *http.Request) 
 	if err != nil {
 		if fail.Is(err, api.Unauthenticated) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			err = refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+			err = azure.Refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
 		}
 		return nil, err
 	}
@@ -65,12 +66,12 @@ func (o *managementRequest) checkRole(role string) error {
 	if err == nil || role == toRead && o.who.Check(access.Service) == nil {
 		return nil
 	}
-	return refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
+	return azure.Refuse(api.Forbidden, "AuthorizationFailed", "", "%s", err.Error())
 }
 
 func (o *managementRequest) checkVersion() error {
 	if !managementVersion.MatchString(o.query.Get("api-version")) {
-		return refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
+		return azure.Refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 	}
 	return nil
 }
@@ -79,15 +80,15 @@ func (o *managementRequest) check(context.Context, *Vaults) error {
 	if s, ok := o.path["subscription"]; ok {
 		id, err := uuid.Parse(s)
 		if err != nil || len(s) != len(id.String()) {
-			return refuse(api.InvalidArgument, "InvalidSubscriptionId", "", "subscription %.40q is not a GUID", s)
+			return azure.Refuse(api.InvalidArgument, "InvalidSubscriptionId", "", "subscription %.40q is not a GUID", s)
 		}
 		o.subscription = id.String()
 	}
 	if g, ok := o.path["group"]; ok && !groupName.MatchString(g) {
-		return refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
+		return azure.Refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 	}
 	if n, ok := o.path["vault"]; ok && !vaultName.MatchString(n) {
-		return refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
+		return azure.Refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
 	}
 	return nil
 }
@@ -97,9 +98,9 @@ func (o *managementRequest) noRoute(w http.ResponseWriter, method string) error 
 		return err
 	}
 	if o.allowed != nil {
-		return notAllowed(w, method, o.allowed)
+		return azure.NotAllowed(w, method, o.allowed)
 	}
-	return refuse(api.NotFound, "InvalidResourceType", "", "vault management has no operation %s on this path", method)
+	return azure.Refuse(api.NotFound, "InvalidResourceType", "", "vault management has no operation %s on this path", method)
 }
 
 func (o *managementRequest) logged() (string, []any) {
@@ -124,7 +125,7 @@ func (o *managementRequest) findLive(ctx context.Context, tx *store.Tx) (vault, 
 }
 
 func (o *managementRequest) notFound() error {
-	return refuse(api.NotFound, "ResourceNotFound", "", "vault %q does not exist in resource group %q", o.path["vault"], o.path["group"])
+	return azure.Refuse(api.NotFound, "ResourceNotFound", "", "vault %q does not exist in resource group %q", o.path["vault"], o.path["group"])
 }
 
 // describe returns a vault with its access policy in the form of answers.
@@ -145,7 +146,7 @@ func (v *Vaults) describe(ctx context.Context, tx *store.Tx, o *managementReques
 // deleted one unchanged.
 func (v *Vaults) putVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var request vaultRequest
-	if err := decodeKnown(o.body, &request); err != nil {
+	if err := azure.DecodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	p, err := o.parse(request)
@@ -153,7 +154,7 @@ func (v *Vaults) putVault(ctx context.Context, o *managementRequest) (int, any, 
 		return 0, nil, err
 	}
 	if request.Location == "" {
-		return 0, nil, refuse(api.InvalidArgument, "LocationRequired", "", "property \"location\" is missing")
+		return 0, nil, azure.Refuse(api.InvalidArgument, "LocationRequired", "", "property \"location\" is missing")
 	}
 	status := http.StatusOK
 	var answer resource
@@ -232,16 +233,16 @@ func (v *Vaults) updateVault(ctx context.Context, tx *store.Tx, o *managementReq
 	}
 	changed := *existing
 	if changed.deleted != 0 {
-		return vault{}, refuse(api.Conflict, "ConflictError", "", "vault %q exists in deleted state: recover or purge it", changed.name)
+		return vault{}, azure.Refuse(api.Conflict, "ConflictError", "", "vault %q exists in deleted state: recover or purge it", changed.name)
 	}
 	if changed.subscription != o.subscription || !strings.EqualFold(changed.group, o.path["group"]) {
 		return vault{}, nameInUse(changed.name)
 	}
 	if p.location != "" && p.location != changed.location {
-		return vault{}, refuse(api.Conflict, "InvalidResourceLocation", "", "vault %q is in location %q, which cannot be changed", changed.name, changed.location)
+		return vault{}, azure.Refuse(api.Conflict, "InvalidResourceLocation", "", "vault %q is in location %q, which cannot be changed", changed.name, changed.location)
 	}
 	if p.retention != nil && *p.retention != changed.retentionDays {
-		return vault{}, invalid("softDeleteRetentionInDays of vault %q is %d and cannot be changed", changed.name, changed.retentionDays)
+		return vault{}, azure.Invalid("softDeleteRetentionInDays of vault %q is %d and cannot be changed", changed.name, changed.retentionDays)
 	}
 	if err := p.apply(&changed, v.now().UnixMilli()); err != nil {
 		return vault{}, err
@@ -264,12 +265,12 @@ func (o *managementRequest) checkTenant(v vault) error {
 }
 
 func nameInUse(name string) error {
-	return refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are shared by all tenants", name)
+	return azure.Refuse(api.AlreadyExists, "VaultAlreadyExists", "", "the vault name %q is already in use; vault names are shared by all tenants", name)
 }
 
 func (v *Vaults) patchVault(ctx context.Context, o *managementRequest) (int, any, error) {
 	var request vaultRequest
-	if err := decodeKnown(o.body, &request); err != nil {
+	if err := azure.DecodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	p, err := o.parse(request)
@@ -329,7 +330,7 @@ func (v *Vaults) listVaults(ctx context.Context, o *managementRequest) (int, any
 func (v *Vaults) listPage(ctx context.Context, o *managementRequest, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
 	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
 	if err != nil || len(after) > 0 && !vaultName.Match(after) {
-		return 0, nil, invalid("the query parameter $skiptoken is not from a nextLink")
+		return 0, nil, azure.Invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	answer := struct {
 		Value []any  `json:"value"`

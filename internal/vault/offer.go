@@ -1,11 +1,11 @@
 package vault
 
 import (
-	"net/http"
-	"strings"
+	"slices"
 
 	"keyroll/api"
-	"keyroll/internal/fail"
+	"keyroll/internal/vault/azure"
+	"keyroll/internal/vault/material"
 )
 
 // azureOperations are the operations of keys that Azure has and this vault does not
@@ -15,11 +15,21 @@ var azureOperations = []string{"encrypt", "decrypt", "sign", "verify", "import",
 // notOffered returns the refusal of an Azure operation that this vault does not have.
 // It has the form in which Azure refuses an operation that a key does not allow.
 func notOffered(operation string) error {
-	return refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden", "this vault offers no operation %s: its keys wrap and unwrap", operation)
+	return azure.Refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden", "this vault offers no operation %s: its keys wrap and unwrap", operation)
 }
 
-// notAllowed refuses a method on a path that has others (RFC 9110 section 15.5.6).
-func notAllowed(w http.ResponseWriter, method string, allowed []string) error {
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return fail.New(api.MethodNotAllowed, "this path has no operation %.20s", method).WithHint("it has %s", strings.Join(allowed, ", "))
+// operationsOf returns the operations of this vault with a key of that type, which are
+// also the default of the key's key_ops. An EC key has none here.
+func operationsOf(kind string) []string {
+	if material.IsRSA(kind) {
+		return []string{"wrapKey", "unwrapKey"}
+	}
+	return []string{}
+}
+
+// supported removes from stored operations those that this vault does not have:
+// earlier versions stored more.
+func supported(kind string, operations []string) []string {
+	has := operationsOf(kind)
+	return slices.DeleteFunc(slices.Clone(operations), func(o string) bool { return !slices.Contains(has, o) })
 }

@@ -4,10 +4,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"testing"
-	"time"
+
+	"keyroll/internal/vault/material"
 )
 
 // FuzzParseBackup reads what only this package can seal, as if it could not be trusted.
@@ -16,7 +16,7 @@ func FuzzParseBackup(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	private, _, err := encode(signer)
+	private, _, err := material.Encode(signer)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -48,26 +48,4 @@ func FuzzParseBackup(f *testing.F) {
 			t.Fatalf("took %q", text)
 		}
 	})
-}
-
-func TestCacheIsBoundedInNumberAndTime(t *testing.T) {
-	now := time.Unix(0, 0)
-	c := newCache()
-	for id := range int64(cacheSize + 10) {
-		c.put(id, &rsa.PrivateKey{}, now)
-		c.get(0, now)
-	}
-	if c.order.Len() != cacheSize || len(c.byID) != cacheSize {
-		t.Errorf("%d and %d entries", c.order.Len(), len(c.byID))
-	}
-	if c.get(0, now) == nil || c.get(1, now) != nil {
-		t.Error("the one used all the time is gone, or the one never used is there")
-	}
-	if c.drop(0); c.get(0, now) != nil {
-		t.Error("dropped and still there")
-	}
-	last := int64(cacheSize + 9)
-	if c.get(last, now.Add(cacheLifetime-1)) == nil || c.get(last, now.Add(cacheLifetime)) != nil {
-		t.Error("the lifetime is not kept")
-	}
 }

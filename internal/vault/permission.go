@@ -9,6 +9,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 // allPermissions stands for every permission.
@@ -30,7 +31,7 @@ func parsePermissions(names []string) ([]string, error) {
 	for _, name := range names {
 		i := slices.IndexFunc(permissions, func(p string) bool { return strings.EqualFold(p, name) })
 		if i < 0 {
-			return nil, invalid("%.40q is not a valid key permission; it must be one of: %s", name, strings.Join(permissions, " "))
+			return nil, azure.Invalid("%.40q is not a valid key permission; it must be one of: %s", name, strings.Join(permissions, " "))
 		}
 		given[permissions[i]] = true
 	}
@@ -57,7 +58,7 @@ func (s *state) missing(permission string, granted []string) error {
 	if slices.Contains(granted, permission) || slices.Contains(granted, allPermissions) {
 		return nil
 	}
-	return refuse(api.Forbidden, "Forbidden", "AccessDenied",
+	return azure.Refuse(api.Forbidden, "Forbidden", "AccessDenied",
 		"principal %q (application id %s, object id %s) does not have the keys permission %q on vault %q",
 		s.who.Name, s.who.ID, s.who.ID, permission, s.vault.name)
 }
@@ -107,10 +108,10 @@ func setGrants(ctx context.Context, tx *store.Tx, vault vault, grants []grant) e
 func (v *Vaults) putAccessPolicies(ctx context.Context, o *managementRequest) (int, any, error) {
 	operation := strings.ToLower(o.path["operation"])
 	if operation != "add" && operation != "replace" && operation != "remove" {
-		return 0, nil, invalid("operation %.20q on access policies must be one of add, replace and remove", operation)
+		return 0, nil, azure.Invalid("operation %.20q on access policies must be one of add, replace and remove", operation)
 	}
 	var request policiesRequest
-	if err := decodeKnown(o.body, &request); err != nil {
+	if err := azure.DecodeKnown(o.body, &request); err != nil {
 		return 0, nil, err
 	}
 	grants, err := o.parsePolicies(request.Properties.AccessPolicies)

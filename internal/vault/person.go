@@ -13,6 +13,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 const (
@@ -54,7 +55,7 @@ func (v *Vaults) resolveGrants(ctx context.Context, tx *store.Tx, tenant int64, 
 				return nil, err
 			}
 			if name == "" {
-				return nil, invalid("access policy: principal %s does not exist in this tenant", g.principal)
+				return nil, azure.Invalid("access policy: principal %s does not exist in this tenant", g.principal)
 			}
 		}
 		resolved = append(resolved, g)

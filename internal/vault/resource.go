@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"keyroll/api"
+	"keyroll/internal/vault/azure"
 )
 
 const (
@@ -188,28 +189,28 @@ func (o *managementRequest) parse(r vaultRequest) (parsed, error) {
 	q := r.Properties
 	switch {
 	case p.location != "" && !locationName.MatchString(p.location):
-		return p, refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is not the name of a region", r.Location)
+		return p, azure.Refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is not the name of a region", r.Location)
 	case q.TenantID != "" && !strings.EqualFold(q.TenantID, o.tenant.GUID.String()):
-		return p, invalid("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
+		return p, azure.Invalid("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
 	case p.retention != nil && (*p.retention < minRetention || *p.retention > maxRetention):
-		return p, invalid("softDeleteRetentionInDays %d is not %d to %d", *p.retention, minRetention, maxRetention)
+		return p, azure.Invalid("softDeleteRetentionInDays %d is not %d to %d", *p.retention, minRetention, maxRetention)
 	case isFalse(q.SoftDelete):
-		return p, invalid("enableSoftDelete cannot be false: every vault has soft delete")
+		return p, azure.Invalid("enableSoftDelete cannot be false: every vault has soft delete")
 	case isTrue(q.RBAC):
-		return p, invalid("enableRbacAuthorization cannot be true: a vault here uses access policies")
+		return p, azure.Invalid("enableRbacAuthorization cannot be true: a vault here uses access policies")
 	case isTrue(q.Deployment) || isTrue(q.DiskEncryption) || isTrue(q.Template):
-		return p, invalid("a vault here holds only keys: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
+		return p, azure.Invalid("a vault here holds only keys: enabledForDeployment, enabledForDiskEncryption and enabledForTemplateDeployment cannot be true")
 	case q.PublicAccess != "" && !strings.EqualFold(q.PublicAccess, "enabled"),
 		q.NetworkRules != nil && (strings.EqualFold(q.NetworkRules.Default, "deny") || len(q.NetworkRules.IPs)+len(q.NetworkRules.Subnets) > 0):
-		return p, invalid("a vault here has no network rules: close its network by other means")
+		return p, azure.Invalid("a vault here has no network rules: close its network by other means")
 	case q.CreateMode != "" && !strings.EqualFold(q.CreateMode, "default") && !strings.EqualFold(q.CreateMode, "recover"):
-		return p, invalid("createMode %.20q is neither default nor recover", q.CreateMode)
+		return p, azure.Invalid("createMode %.20q is neither default nor recover", q.CreateMode)
 	}
 	p.recover = strings.EqualFold(q.CreateMode, "recover")
 	if q.SKU != nil {
 		p.sku = strings.ToLower(q.SKU.Name)
 		if p.sku != "standard" && p.sku != "premium" {
-			return p, invalid("sku %.20q is neither standard nor premium", q.SKU.Name)
+			return p, azure.Invalid("sku %.20q is neither standard nor premium", q.SKU.Name)
 		}
 	}
 	if err := checkTags(r.Tags); err != nil {
@@ -226,30 +227,30 @@ func (o *managementRequest) parse(r vaultRequest) (parsed, error) {
 
 func (o *managementRequest) parsePolicies(list []accessPolicy) ([]grant, error) {
 	if len(list) > 1024 { // as in Azure
-		return nil, invalid("%d access policies are given; a vault has at most 1024", len(list))
+		return nil, azure.Invalid("%d access policies are given; a vault has at most 1024", len(list))
 	}
 	var grants []grant
 	for _, a := range list {
 		id, err := uuid.Parse(a.ObjectID)
 		person := err != nil && personName.MatchString(a.ObjectID)
 		if err != nil && !person {
-			return nil, invalid("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
+			return nil, azure.Invalid("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
 		}
 		if a.TenantID != "" && !strings.EqualFold(a.TenantID, o.tenant.GUID.String()) {
-			return nil, invalid("access policy of %s: tenantId %.40q is not the vault's tenant", a.ObjectID, a.TenantID)
+			return nil, azure.Invalid("access policy of %s: tenantId %.40q is not the vault's tenant", a.ObjectID, a.TenantID)
 		}
 		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, a.ObjectID) {
-			return nil, invalid("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
+			return nil, azure.Invalid("access policy of %s: an applicationId of another principal is not supported", a.ObjectID)
 		}
 		if p := a.Permissions; len(p.Secrets)+len(p.Certificates)+len(p.Storage) > 0 {
-			return nil, invalid("access policy of %s: a vault here holds only keys, not secrets, certificates or storage accounts", a.ObjectID)
+			return nil, azure.Invalid("access policy of %s: a vault here holds only keys, not secrets, certificates or storage accounts", a.ObjectID)
 		}
 		g := grant{principal: id}
 		if person {
 			g.name = a.ObjectID
 		}
 		if slices.ContainsFunc(grants, func(other grant) bool { return other.principal == id && strings.EqualFold(other.name, g.name) }) {
-			return nil, invalid("access policy of %s occurs twice in the request", a.ObjectID)
+			return nil, azure.Invalid("access policy of %s occurs twice in the request", a.ObjectID)
 		}
 		if g.permissions, err = parsePermissions(a.Permissions.Keys); err != nil {
 			return nil, err
@@ -263,7 +264,7 @@ func (o *managementRequest) parsePolicies(list []accessPolicy) ([]grant, error) 
 // not off.
 func (p parsed) apply(v *vault, now int64) error {
 	if isFalse(p.purgeProtection) && v.purgeProtection {
-		return invalid("enablePurgeProtection of vault %q cannot be switched off", v.name)
+		return azure.Invalid("enablePurgeProtection of vault %q cannot be switched off", v.name)
 	}
 	v.purgeProtection = v.purgeProtection || isTrue(p.purgeProtection)
 	if p.sku != "" {

@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"keyroll/internal/httpcheck"
+	"keyroll/internal/vault/azure"
 )
 
 // route is one row of the table of operations.
 type route struct {
 	of         target
 	method     string
-	path       pattern
+	path       azure.Pattern
 	permission string // key permission that the vault's access policy must give, or the role in management; empty: none of its checks applies
 	maxBody    int64
 	act        action
@@ -88,106 +89,55 @@ const (
 // Azure is complete here before the answer, which polling clients understand. The first
 // row that matches is served.
 var routes = []route{
-	{ofVault, anyMethod, path("keys/{name}/{version?}/encrypt"), "", 0, without("encrypt")},
-	{ofVault, anyMethod, path("keys/{name}/{version?}/decrypt"), "", 0, without("decrypt")},
-	{ofVault, anyMethod, path("keys/{name}/{version?}/sign"), "", 0, without("sign")},
-	{ofVault, anyMethod, path("keys/{name}/{version?}/verify"), "", 0, without("verify")},
-	{ofVault, anyMethod, path("keys/{name}/{version?}/release"), "", 0, without("release")},
-	{ofVault, anyMethod, path("keys/{name}/{version?}/attestation"), "", 0, without("attestation")},
-	{ofVault, anyMethod, path("keys/{name}/encrypt"), "", 0, without("encrypt")},
-	{ofVault, anyMethod, path("keys/{name}/decrypt"), "", 0, without("decrypt")},
-	{ofVault, anyMethod, path("keys/{name}/sign"), "", 0, without("sign")},
-	{ofVault, anyMethod, path("keys/{name}/verify"), "", 0, without("verify")},
-	{ofVault, anyMethod, path("keys/{name}/release"), "", 0, without("release")},
-	{ofVault, anyMethod, path("keys/{name}/attestation"), "", 0, without("attestation")},
-	{ofVault, anyMethod, path("keys/{name}/rotate"), "", 0, without("rotate")},
-	{ofVault, anyMethod, path("keys/{name}/rotationpolicy"), "", 0, without("rotationpolicy")},
-	{ofVault, anyMethod, path("rng"), "", 0, without("rng")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/encrypt"), "", 0, without("encrypt")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/decrypt"), "", 0, without("decrypt")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/sign"), "", 0, without("sign")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/verify"), "", 0, without("verify")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/release"), "", 0, without("release")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/{version?}/attestation"), "", 0, without("attestation")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/encrypt"), "", 0, without("encrypt")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/decrypt"), "", 0, without("decrypt")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/sign"), "", 0, without("sign")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/verify"), "", 0, without("verify")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/release"), "", 0, without("release")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/attestation"), "", 0, without("attestation")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/rotate"), "", 0, without("rotate")},
+	{ofVault, anyMethod, azure.Path("keys/{name}/rotationpolicy"), "", 0, without("rotationpolicy")},
+	{ofVault, anyMethod, azure.Path("rng"), "", 0, without("rng")},
 
-	{ofVault, "GET", path("keys"), "list", maxBody, onKeys((*Vaults).listKeys)},
-	{ofVault, "POST", path("keys/restore"), "restore", maxBackup, onKeys((*Vaults).restoreKey)},
-	{ofVault, "POST", path("keys/{name}/create"), "create", maxBody, onKeys((*Vaults).createKey)},
-	{ofVault, "POST", path("keys/{name}/backup"), "backup", maxBody, onKeys((*Vaults).backupKey)},
-	{ofVault, "POST", path("keys/{name}/wrapkey"), "wrapKey", maxBody, onVersion((*Vaults).wrapKey)},
-	{ofVault, "POST", path("keys/{name}/unwrapkey"), "unwrapKey", maxBody, onVersion((*Vaults).unwrapKey)},
-	{ofVault, "POST", path("keys/{name}/{version?}/wrapkey"), "wrapKey", maxBody, onVersion((*Vaults).wrapKey)},
-	{ofVault, "POST", path("keys/{name}/{version?}/unwrapkey"), "unwrapKey", maxBody, onVersion((*Vaults).unwrapKey)},
-	{ofVault, "GET", path("keys/{name}/versions"), "list", maxBody, onKeys((*Vaults).listVersions)},
-	{ofVault, "PUT", path("keys/{name}"), "import", maxBody, onKeys((*Vaults).importKey)},
-	{ofVault, "DELETE", path("keys/{name}"), "delete", maxBody, onKeys((*Vaults).deleteKey)},
-	{ofVault, "GET", path("keys/{name}/{version?}"), "get", maxBody, onVersion((*Vaults).getKey)},
-	{ofVault, "PATCH", path("keys/{name}/{version?}"), "update", maxBody, onKeys((*Vaults).updateKey)},
-	{ofVault, "GET", path("deletedkeys"), "list", maxBody, onKeys((*Vaults).listDeletedKeys)},
-	{ofVault, "GET", path("deletedkeys/{name}"), "get", maxBody, onKeys((*Vaults).getDeletedKey)},
-	{ofVault, "DELETE", path("deletedkeys/{name}"), "purge", maxBody, onKeys((*Vaults).purgeKey)},
-	{ofVault, "POST", path("deletedkeys/{name}/recover"), "recover", maxBody, onKeys((*Vaults).recoverKey)},
+	{ofVault, "GET", azure.Path("keys"), "list", maxBody, onKeys((*Vaults).listKeys)},
+	{ofVault, "POST", azure.Path("keys/restore"), "restore", maxBackup, onKeys((*Vaults).restoreKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/create"), "create", maxBody, onKeys((*Vaults).createKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/backup"), "backup", maxBody, onKeys((*Vaults).backupKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/wrapkey"), "wrapKey", maxBody, onVersion((*Vaults).wrapKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/unwrapkey"), "unwrapKey", maxBody, onVersion((*Vaults).unwrapKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/{version?}/wrapkey"), "wrapKey", maxBody, onVersion((*Vaults).wrapKey)},
+	{ofVault, "POST", azure.Path("keys/{name}/{version?}/unwrapkey"), "unwrapKey", maxBody, onVersion((*Vaults).unwrapKey)},
+	{ofVault, "GET", azure.Path("keys/{name}/versions"), "list", maxBody, onKeys((*Vaults).listVersions)},
+	{ofVault, "PUT", azure.Path("keys/{name}"), "import", maxBody, onKeys((*Vaults).importKey)},
+	{ofVault, "DELETE", azure.Path("keys/{name}"), "delete", maxBody, onKeys((*Vaults).deleteKey)},
+	{ofVault, "GET", azure.Path("keys/{name}/{version?}"), "get", maxBody, onVersion((*Vaults).getKey)},
+	{ofVault, "PATCH", azure.Path("keys/{name}/{version?}"), "update", maxBody, onKeys((*Vaults).updateKey)},
+	{ofVault, "GET", azure.Path("deletedkeys"), "list", maxBody, onKeys((*Vaults).listDeletedKeys)},
+	{ofVault, "GET", azure.Path("deletedkeys/{name}"), "get", maxBody, onKeys((*Vaults).getDeletedKey)},
+	{ofVault, "DELETE", azure.Path("deletedkeys/{name}"), "purge", maxBody, onKeys((*Vaults).purgeKey)},
+	{ofVault, "POST", azure.Path("deletedkeys/{name}/recover"), "recover", maxBody, onKeys((*Vaults).recoverKey)},
 
-	{ofManagement, "GET", path("subscriptions"), toRead, maxBody, onVaults((*Vaults).listSubscriptions)},
-	{ofManagement, "GET", path(underSubscription + "vaults"), toRead, maxBody, onVaults((*Vaults).listVaults)},
-	{ofManagement, "GET", path(underGroup + "vaults"), toRead, maxBody, onVaults((*Vaults).listVaults)},
-	{ofManagement, "PUT", path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).putVault)},
-	{ofManagement, "PATCH", path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).patchVault)},
-	{ofManagement, "GET", path(underGroup + "vaults/{vault}"), toRead, maxBody, onVaults((*Vaults).getVault)},
-	{ofManagement, "DELETE", path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).deleteVault)},
-	{ofManagement, "PUT", path(underGroup + "vaults/{vault}/accessPolicies/{operation}"), toManage, maxBody, onVaults((*Vaults).putAccessPolicies)},
-	{ofManagement, "GET", path(underSubscription + "deletedVaults"), toManage, maxBody, onVaults((*Vaults).listDeletedVaults)},
-	{ofManagement, "GET", path(underSubscription + "locations/{location}/deletedVaults/{vault}"), toManage, maxBody, onVaults((*Vaults).getDeletedVault)},
-	{ofManagement, "POST", path(underSubscription + "locations/{location}/deletedVaults/{vault}/purge"), toManage, maxBody, onVaults((*Vaults).purgeVault)},
-	{ofManagement, "GET", path(underFeatures), toManage, maxBody, onVaults((*Vaults).getFeature)},
-	{ofManagement, "POST", path(underFeatures + "/register"), toManage, maxBody, onVaults((*Vaults).registerFeature)},
-	{ofManagement, "GET", path(underProviders), toManage, maxBody, onVaults((*Vaults).getProvider)},
-	{ofManagement, "POST", path(underProviders + "/register"), toManage, maxBody, onVaults((*Vaults).registerProvider)},
-}
-
-// pattern is the path of an operation. {name} stands for one segment, {version?} for one
-// that may be empty or, at the end, missing.
-type pattern struct {
-	text     string
-	segments []segment
-}
-
-// segment of a pattern is a word, of which the case is ignored, or a variable.
-type segment struct {
-	word, variable string
-	optional       bool
-}
-
-func path(text string) pattern {
-	p := pattern{text: text}
-	for part := range strings.SplitSeq(text, "/") {
-		name, variable := strings.CutPrefix(part, "{")
-		if !variable {
-			p.segments = append(p.segments, segment{word: part})
-			continue
-		}
-		name, optional := strings.CutSuffix(strings.TrimSuffix(name, "}"), "?")
-		p.segments = append(p.segments, segment{variable: name, optional: optional})
-	}
-	return p
-}
-
-// match compares the segments of a path and returns the values of the variables.
-func (p pattern) match(given []string) (values map[string]string, ok bool) {
-	last := len(p.segments) - 1
-	if len(given) != last+1 && (len(given) != last || !p.segments[last].optional) {
-		return nil, false
-	}
-	for i, text := range given {
-		if s := p.segments[i]; s.variable == "" && !strings.EqualFold(s.word, text) || s.variable != "" && text == "" && !s.optional {
-			return nil, false
-		}
-	}
-	values = map[string]string{}
-	for i, s := range p.segments {
-		switch {
-		case s.variable == "":
-		case i < len(given):
-			values[s.variable] = given[i]
-		default:
-			values[s.variable] = ""
-		}
-	}
-	return values, true
+	{ofManagement, "GET", azure.Path("subscriptions"), toRead, maxBody, onVaults((*Vaults).listSubscriptions)},
+	{ofManagement, "GET", azure.Path(underSubscription + "vaults"), toRead, maxBody, onVaults((*Vaults).listVaults)},
+	{ofManagement, "GET", azure.Path(underGroup + "vaults"), toRead, maxBody, onVaults((*Vaults).listVaults)},
+	{ofManagement, "PUT", azure.Path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).putVault)},
+	{ofManagement, "PATCH", azure.Path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).patchVault)},
+	{ofManagement, "GET", azure.Path(underGroup + "vaults/{vault}"), toRead, maxBody, onVaults((*Vaults).getVault)},
+	{ofManagement, "DELETE", azure.Path(underGroup + "vaults/{vault}"), toManage, maxBody, onVaults((*Vaults).deleteVault)},
+	{ofManagement, "PUT", azure.Path(underGroup + "vaults/{vault}/accessPolicies/{operation}"), toManage, maxBody, onVaults((*Vaults).putAccessPolicies)},
+	{ofManagement, "GET", azure.Path(underSubscription + "deletedVaults"), toManage, maxBody, onVaults((*Vaults).listDeletedVaults)},
+	{ofManagement, "GET", azure.Path(underSubscription + "locations/{location}/deletedVaults/{vault}"), toManage, maxBody, onVaults((*Vaults).getDeletedVault)},
+	{ofManagement, "POST", azure.Path(underSubscription + "locations/{location}/deletedVaults/{vault}/purge"), toManage, maxBody, onVaults((*Vaults).purgeVault)},
+	{ofManagement, "GET", azure.Path(underFeatures), toManage, maxBody, onVaults((*Vaults).getFeature)},
+	{ofManagement, "POST", azure.Path(underFeatures + "/register"), toManage, maxBody, onVaults((*Vaults).registerFeature)},
+	{ofManagement, "GET", azure.Path(underProviders), toManage, maxBody, onVaults((*Vaults).getProvider)},
+	{ofManagement, "POST", azure.Path(underProviders + "/register"), toManage, maxBody, onVaults((*Vaults).registerProvider)},
 }
 
 // asked has what every request to an interface of the vaults has.
@@ -216,7 +166,7 @@ func find(of target, r *http.Request) asked {
 		if row.of != of {
 			continue
 		}
-		values, ok := row.path.match(given)
+		values, ok := row.path.Match(given)
 		switch same := row.method == r.Method; {
 		case !ok:
 		case row.method == anyMethod:
@@ -262,28 +212,28 @@ type request interface {
 // handler serves an interface, whose requests authenticate returns.
 func (v *Vaults) handler(authenticate func(w http.ResponseWriter, r *http.Request) (request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := requestID(w, r)
+		id := azure.RequestID(w, r)
 		q, err := authenticate(w, r)
 		if err != nil {
 			v.logInternal(r.Context(), id, err)
-			writeError(w, err)
+			azure.WriteError(w, err)
 			return
 		}
 		status, answer, err := v.dispatch(w, r, q)
 		v.logInternal(r.Context(), id, err)
 		operation := "unknown"
 		if found := q.common().route; found != nil {
-			operation = strings.TrimSpace(found.method + " " + found.path.text)
+			operation = strings.TrimSpace(found.method + " " + found.path.Text)
 		}
 		message, attributes := q.logged()
-		v.log.InfoContext(r.Context(), message, slices.Concat([]any{"operation", operation}, attributes, []any{"request", id, "result", outcome(err)})...)
+		v.log.InfoContext(r.Context(), message, slices.Concat([]any{"operation", operation}, attributes, []any{"request", id, "result", azure.Outcome(err)})...)
 		switch {
 		case err != nil:
-			writeError(w, err)
+			azure.WriteError(w, err)
 		case answer == nil:
 			w.WriteHeader(status)
 		default:
-			writeJSON(w, status, answer)
+			azure.WriteJSON(w, status, answer)
 		}
 	})
 }

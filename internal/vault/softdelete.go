@@ -7,6 +7,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 func (c *call) deletion(k key) deletion {
@@ -56,7 +57,7 @@ func (v *Vaults) changeDeletion(ctx context.Context, c *call, change func(*store
 		}
 		return setDeleted(ctx, tx, k)
 	})
-	v.opened.drop(ids...) // also if the answer of the commit was lost
+	v.opened.Drop(ids...) // also if the answer of the commit was lost
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (v *Vaults) purgeKey(ctx context.Context, c *call) (any, error) {
 func (v *Vaults) deletedKey(ctx context.Context, tx *store.Tx, c *call) (key, error) {
 	k, ok, err := findKey(ctx, tx, c.vault.id, c.path["name"])
 	if err == nil && (!ok || k.deleted == 0 || k.purgeAt <= v.now().UnixMilli()) {
-		err = refuse(api.NotFound, "KeyNotFound", "", "vault %q has no deleted key %q", c.vault.name, c.path["name"])
+		err = azure.Refuse(api.NotFound, "KeyNotFound", "", "vault %q has no deleted key %q", c.vault.name, c.path["name"])
 	}
 	return k, err
 }

@@ -12,6 +12,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 const (
@@ -257,7 +258,7 @@ func findVersion(ctx context.Context, tx *store.Tx, k key, name string) (version
 	}
 	l, err := scanVersion(tx.QueryRow(ctx, query, k.id, which), k)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = refuse(api.NotFound, "KeyNotFound", "", "key %q has no version %s", k.name, name)
+		err = azure.Refuse(api.NotFound, "KeyNotFound", "", "key %q has no version %s", k.name, name)
 	}
 	return l.version, err
 }

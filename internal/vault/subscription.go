@@ -11,6 +11,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 const (
@@ -57,7 +58,7 @@ func (v *Vaults) listSubscriptions(ctx context.Context, o *managementRequest) (i
 func (o *managementRequest) feature() (string, error) {
 	name := o.path["namespace"] + "/" + o.path["feature"]
 	if !strings.EqualFold(name, retentionFeature) {
-		return "", refuse(api.NotFound, "FeatureNotFound", "", "feature %.150q does not exist; %s does", name, retentionFeature)
+		return "", azure.Refuse(api.NotFound, "FeatureNotFound", "", "feature %.150q does not exist; %s does", name, retentionFeature)
 	}
 	return retentionFeature, nil
 }
@@ -92,7 +93,7 @@ func (o *managementRequest) featureAnswer(name, state string) any {
 // spelling.
 func (o *managementRequest) provider() (string, error) {
 	if !strings.EqualFold(o.path["namespace"], vaultProvider) {
-		return "", refuse(api.NotFound, "InvalidResourceNamespace", "", "resource provider %.100q does not exist; %s does", o.path["namespace"], vaultProvider)
+		return "", azure.Refuse(api.NotFound, "InvalidResourceNamespace", "", "resource provider %.100q does not exist; %s does", o.path["namespace"], vaultProvider)
 	}
 	return vaultProvider, nil
 }

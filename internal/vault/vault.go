@@ -10,7 +10,7 @@
 // one in Azure.
 //
 // Start reading at the table routes (route.go), which has all operations and their one
-// dispatcher. Handler (rest.go) serves requests to a vault; Management (management.go) is
+// dispatcher. Handler (call.go) serves requests to a vault; Management (management.go) is
 // the Azure Resource Manager interface: vaults and their access policies.
 package vault
 
@@ -32,6 +32,8 @@ import (
 	"keyroll/internal/admit"
 	"keyroll/internal/seal"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
+	"keyroll/internal/vault/material"
 )
 
 // Config is what Vaults work with.
@@ -68,8 +70,8 @@ type Vaults struct {
 	now       func() time.Time
 	domain    string // lower case
 	authority string
-	opened    *cache
-	limits    *limits // nil: none
+	opened    *material.Cache
+	limits    *azure.Limits // nil: none
 	makeRSA   RSAMaker
 	recent    time.Duration // as the constant; only tests change it
 
@@ -83,7 +85,7 @@ func Open(c Config) *Vaults {
 		db: c.DB, seal: c.Seal, directory: c.Directory, log: c.Logger, now: c.Now,
 		domain:    strings.ToLower(c.Domain),
 		authority: strings.TrimSuffix(c.Authority, "/"),
-		opened:    newCache(),
+		opened:    material.NewCache(),
 		makeRSA:   c.MakeRSA,
 		recent:    recent,
 
@@ -94,7 +96,7 @@ func Open(c Config) *Vaults {
 		v.makeRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	if c.KeyVaultLimits {
-		v.limits = newLimits(c.Now)
+		v.limits = azure.NewLimits(c.Now)
 	}
 	return v
 }
@@ -203,5 +205,5 @@ func lockText(ctx context.Context, tx *store.Tx, text string) error {
 }
 
 func vaultNotFound(name string) error {
-	return refuse(api.NotFound, "VaultNotFound", "", "vault %q does not exist", name)
+	return azure.Refuse(api.NotFound, "VaultNotFound", "", "vault %q does not exist", name)
 }

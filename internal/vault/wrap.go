@@ -2,33 +2,17 @@ package vault
 
 import (
 	"context"
-	"crypto/fips140"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"hash"
 	"slices"
 	"strings"
 	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/vault/azure"
+	"keyroll/internal/vault/material"
 )
-
-// algorithm is a way to wrap (RFC 7518, 4.3).
-type algorithm struct {
-	hash func() hash.Hash
-	size int  // of the hash, in bytes
-	fips bool // whether FIPS 140-3 approves it
-}
-
-var algorithms = map[string]algorithm{
-	"RSA-OAEP-256": {sha256.New, sha256.Size, true},
-	"RSA-OAEP":     {sha1.New, sha1.Size, false},
-}
 
 type wrapRequest struct {
 	Algorithm string `json:"alg"`
@@ -42,56 +26,46 @@ type wrapAnswer struct {
 
 // wrapKey encrypts the value under the public key of a version.
 func (v *Vaults) wrapKey(ctx context.Context, c *call) (any, error) {
-	return v.runOperation(ctx, c, "wrapKey", func(a algorithm, ver version, value []byte) ([]byte, error) {
-		k, err := ver.publicRSA()
+	return v.runOperation(ctx, c, "wrapKey", func(a material.Algorithm, ver version, value []byte) ([]byte, error) {
+		k, err := material.ParsePublicRSA(ver.public)
 		if err != nil {
-			return nil, err
+			return nil, damagedKey(ver, err.Error())
 		}
-		if most := k.Size() - 2*a.size - 2; len(value) > most { // RFC 8017, 7.1.1
-			return nil, invalid("value has %d bytes; this key wraps %d at most", len(value), most)
-		}
-		return rsa.EncryptOAEP(a.hash(), rand.Reader, k, value, nil)
+		return a.Wrap(k, value)
 	})
 }
 
 // unwrapKey decrypts the value under the private key of a version.
 func (v *Vaults) unwrapKey(ctx context.Context, c *call) (any, error) {
-	return v.runOperation(ctx, c, "unwrapKey", func(a algorithm, ver version, value []byte) ([]byte, error) {
+	return v.runOperation(ctx, c, "unwrapKey", func(a material.Algorithm, ver version, value []byte) ([]byte, error) {
 		k, err := v.openRSA(c.vault.id, ver)
 		if err != nil {
 			return nil, err
 		}
-		plain, err := rsa.DecryptOAEP(a.hash(), nil, k, value, nil)
-		if err != nil {
-			return nil, invalid("value was not wrapped by this key version with this algorithm")
-		}
-		return plain, nil
+		return a.Unwrap(k, value)
 	})
 }
 
 // runOperation checks a wrap or unwrap request and runs act with the version that the
 // path names.
 func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
-	act func(algorithm, version, []byte) ([]byte, error),
+	act func(material.Algorithm, version, []byte) ([]byte, error),
 ) (any, error) {
 	var request wrapRequest
-	if err := decode(c.body, &request); err != nil {
+	if err := azure.Decode(c.body, &request); err != nil {
 		return nil, err
 	}
-	a, ok := algorithms[request.Algorithm]
-	if !ok {
-		return nil, invalid("alg %.20q is not one of RSA-OAEP-256 and RSA-OAEP", request.Algorithm)
+	a, err := material.AlgorithmOf(request.Algorithm)
+	if err != nil {
+		return nil, err
 	}
-	if !a.fips && fips140.Enforced() {
-		return nil, invalid("alg %q uses SHA-1, which FIPS 140-only mode forbids; use RSA-OAEP-256", request.Algorithm)
-	}
-	value, err := decodeBytes("value", request.Value)
+	value, err := azure.DecodeBytes("value", request.Value)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(value)
 	if len(value) == 0 {
-		return nil, invalid("property \"value\" is missing")
+		return nil, azure.Invalid("property \"value\" is missing")
 	}
 	k, found, err := v.findKeyVersion(ctx, c)
 	if err != nil {
@@ -101,7 +75,7 @@ func (v *Vaults) runOperation(ctx context.Context, c *call, operation string,
 		return nil, err
 	}
 	if strings.HasSuffix(found.kind, "-HSM") {
-		if err := v.limits.hsm(ctx, c.vault.id); err != nil {
+		if err := v.limits.HSM(ctx, c.vault.id); err != nil {
 			return nil, err
 		}
 	}
@@ -134,15 +108,15 @@ func (v *Vaults) inTurn(ctx context.Context, tenant int64, act func() ([]byte, e
 // documentation, key attributes).
 func checkUsable(ver version, operation string, now time.Time) error {
 	forbidden := func(inner, state string) error {
-		return refuse(api.Forbidden, "Forbidden", inner, "operation %s is not allowed on %s key version %s", operation, state, ver.version)
+		return azure.Refuse(api.Forbidden, "Forbidden", inner, "operation %s is not allowed on %s key version %s", operation, state, ver.version)
 	}
 	switch {
 	case !ver.enabled:
 		return forbidden("KeyDisabled", "the disabled")
-	case !isRSA(ver.kind):
-		return invalid("operation %s is not possible with a key of type %s", operation, ver.kind)
+	case !material.IsRSA(ver.kind):
+		return azure.Invalid("operation %s is not possible with a key of type %s", operation, ver.kind)
 	case !slices.Contains(ver.operations, operation):
-		return refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden",
+		return azure.Refuse(api.Forbidden, "Forbidden", "KeyOperationForbidden",
 			"operation %s is not among the operations of key version %s", operation, ver.version)
 	case operation == "wrapKey" && ver.notBefore != nil && now.UnixMilli() < *ver.notBefore:
 		return forbidden("KeyNotYetValid", "the not yet valid")

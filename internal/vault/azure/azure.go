@@ -1,4 +1,8 @@
-package vault
+// Package azure has what the REST interfaces of Azure prescribe for any service behind
+// them: the form of errors, bodies and paths, the ids of requests, the limits of a key
+// vault, and the geographies of regions. It knows no vault and no key. Start reading at
+// Refuse.
+package azure
 
 import (
 	"encoding/json"
@@ -6,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -22,12 +27,13 @@ type refusal struct {
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
-func refuse(code api.Code, azure, inner, format string, args ...any) error {
+// Refuse returns a refusal with the error codes of Azure; inner is empty if there is none.
+func Refuse(code api.Code, azure, inner, format string, args ...any) error {
 	return &refusal{fail.New(code, format, args...), azure, inner}
 }
 
-// invalid returns the refusal of input that no state of a vault would accept.
-func invalid(format string, args ...any) *fail.Error {
+// Invalid returns the refusal of input that no state of a vault would accept.
+func Invalid(format string, args ...any) *fail.Error {
 	return fail.New(api.InvalidArgument, format, args...)
 }
 
@@ -44,8 +50,8 @@ type inner struct {
 	Code string `json:"code"`
 }
 
-// writeError writes err as the answer; the cause of an internal error is left out.
-func writeError(w http.ResponseWriter, err error) {
+// WriteError writes err as the answer; the cause of an internal error is left out.
+func WriteError(w http.ResponseWriter, err error) {
 	code, message, hint := fail.Public(err)
 	if hint != "" {
 		message += " (" + hint + ")"
@@ -63,11 +69,11 @@ func writeError(w http.ResponseWriter, err error) {
 	if wait := fail.RetryAfter(err); wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}
-	writeJSON(w, row.Status, body)
+	WriteJSON(w, row.Status, body)
 }
 
-// outcome returns the result of an operation for the log.
-func outcome(err error) string {
+// Outcome returns the result of an operation for the log.
+func Outcome(err error) string {
 	var r *refusal
 	switch {
 	case err == nil:
@@ -80,8 +86,15 @@ func outcome(err error) string {
 	return string(fail.CodeOf(err))
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+// WriteJSON writes an answer.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(v)
+}
+
+// NotAllowed refuses a method on a path that has others (RFC 9110 section 15.5.6).
+func NotAllowed(w http.ResponseWriter, method string, allowed []string) error {
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return fail.New(api.MethodNotAllowed, "this path has no operation %.20s", method).WithHint("it has %s", strings.Join(allowed, ", "))
 }

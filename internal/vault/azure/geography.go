@@ -1,4 +1,4 @@
-package vault
+package azure
 
 import "strings"
 
@@ -28,9 +28,9 @@ var geographies = map[string]string{
 	"US Government":  "usgovarizona usgoviowa usgovtexas usgovvirginia",
 }
 
-// geographyOf returns the geography of a region. A region that is not in the
+// GeographyOf returns the geography of a region. A region that is not in the
 // table is a geography of its own.
-func geographyOf(region string) string {
+func GeographyOf(region string) string {
 	for geography, regions := range geographies {
 		for name := range strings.FieldsSeq(regions) {
 			if name == region {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keyroll/api"
+	"keyroll/internal/terminal"
 )
 
 // A list of several pages is printed page by page, in the columns of the first one, and as
@@ -19,7 +20,7 @@ func TestListPrintsEachPageBeforeItReadsTheNext(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		var out bytes.Buffer
 		var lines []int // printed before each page
-		e := &env{out: &out, asJSON: asJSON}
+		e := &env{Terminal: terminal.Terminal{Out: &out, JSON: asJSON}}
 		err := listPages(e, "bytes path", func(f api.File) []any { return []any{f.Bytes, f.Path} }, func(in api.PageInput) (api.List[api.File], error) {
 			lines = append(lines, strings.Count(out.String(), "\n"))
 			return pages[in.After], nil

@@ -1,4 +1,4 @@
-package policy_test
+package profiles_test
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
-	"keyroll/internal/policy"
+	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
 )
 
@@ -39,11 +39,11 @@ func TestProfilesMatchTheDesign(t *testing.T) {
 		{"multi-workload", 2, true, "data-at-rest-encryption", "RandomThenOther", 5 * time.Minute, true, []envelope.Class{active, workloads}, false, 50, false, []string{"mailbox", "workload"}, true, false},
 		{"service-managed", 0, false, "", "", 0, false, []envelope.Class{active, sites, workloads}, false, 1, false, nil, false, true},
 	}
-	if len(policy.Profiles) != len(want) {
-		t.Fatalf("%d profiles, want %d", len(policy.Profiles), len(want))
+	if len(profiles.All) != len(want) {
+		t.Fatalf("%d profiles, want %d", len(profiles.All), len(want))
 	}
 	for _, w := range want {
-		p := policy.ProfileOf(w.kind)
+		p := profiles.Of(w.kind)
 		got := fmt.Sprint(p.Keys, p.Versionless, p.Identity, p.CacheLifetime, p.AutomaticFallback, p.Rolls, p.SingleRoll, p.MaxActive, p.OnePerGeo, p.DefaultFor, p.ForTenant, p.Fixed)
 		if expect := fmt.Sprint(w.keys, w.versionless, w.identity, w.cache, w.fallback, w.rolls, w.oneRoll, w.mostActive, w.oneAGeo, w.defaultFor, w.forTenant, w.fixed); got != expect {
 			t.Errorf("%s: %s, want %s", w.kind, got, expect)

@@ -1,4 +1,6 @@
-package policy
+// Package profiles has the table of the kinds of policies: what distinguishes them, as
+// values. No code outside it depends on the kind of a policy. Start reading at All.
+package profiles
 
 import (
 	"slices"
@@ -10,7 +12,7 @@ import (
 )
 
 // Profile is the rule set of one kind of policy. The kinds differ only by these
-// values; no other code depends on the kind.
+// values.
 type Profile struct {
 	Kind api.PolicyKind
 	// Keys is how many customer keys a policy names: two, or none if only the
@@ -25,7 +27,7 @@ type Profile struct {
 	Rule rootkey.Rule
 	// CacheLifetime is how long an opened policy key is kept while its vaults are
 	// unavailable: an outage of both for that long has no effect. Zero means as long
-	// as the process runs. A revocation takes effect within RevocationBound, for all.
+	// as the process runs. A revocation takes effect within policy.RevocationBound, for all.
 	CacheLifetime time.Duration
 	// AutomaticFallback lets the availability key open a policy key automatically
 	// when both customer keys fail without a deliberate act of the customer, and for
@@ -57,8 +59,8 @@ type Profile struct {
 // hedgeOffset is how long the second of two hedged unwraps waits for the first.
 const hedgeOffset = 200 * time.Millisecond
 
-// Profiles has one row for each kind of policy.
-var Profiles = []Profile{
+// All has one row for each kind of policy.
+var All = []Profile{
 	{
 		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
@@ -80,9 +82,9 @@ var Profiles = []Profile{
 	},
 }
 
-// ProfileOf returns the profile of kind.
-func ProfileOf(kind api.PolicyKind) Profile {
-	for _, p := range Profiles {
+// Of returns the profile of kind.
+func Of(kind api.PolicyKind) Profile {
+	for _, p := range All {
 		if p.Kind == kind {
 			return p
 		}
@@ -90,8 +92,7 @@ func ProfileOf(kind api.PolicyKind) Profile {
 	return Profile{} // for a damaged row: it covers, rolls and opens nothing
 }
 
-// hasProfile reports whether there is a profile of kind; a damaged row may have any
-// kind.
-func hasProfile(kind api.PolicyKind) bool {
-	return slices.ContainsFunc(Profiles, func(p Profile) bool { return p.Kind == kind })
+// Exists reports whether there is a profile of kind; a damaged row may have any kind.
+func Exists(kind api.PolicyKind) bool {
+	return slices.ContainsFunc(All, func(p Profile) bool { return p.Kind == kind })
 }

@@ -1,4 +1,4 @@
-package vault
+package azure
 
 import (
 	"context"
@@ -12,14 +12,14 @@ import (
 
 func TestKeyVaultLimitsApplyToEachVault(t *testing.T) {
 	now := time.Unix(0, 0)
-	l := newLimits(func() time.Time { return now })
+	l := NewLimits(func() time.Time { return now })
 	for name, c := range map[string]struct {
 		take func(context.Context, int64) error
 		most int
 	}{
-		"general":  {l.general, 4000},
-		"hsm":      {l.hsm, 2000},
-		"creation": {l.creation, 10},
+		"general":  {l.General, 4000},
+		"hsm":      {l.HSM, 2000},
+		"creation": {l.Creation, 10},
 	} {
 		ctx := t.Context()
 		for i := range c.most {
@@ -42,7 +42,7 @@ func TestKeyVaultLimitsApplyToEachVault(t *testing.T) {
 			t.Errorf("%s: when it may: %v", name, err)
 		}
 	}
-	if err := (*limits)(nil).creation(t.Context(), 1); err != nil {
+	if err := (*Limits)(nil).Creation(t.Context(), 1); err != nil {
 		t.Errorf("without the option: %v", err)
 	}
 }

@@ -1,21 +1,19 @@
-package main
+package terminal
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 )
 
-// progress shows the progress of an operation on standard error: as a bar on a
+// Progress shows the progress of an operation on standard error: as a bar on a
 // terminal, as a line every few seconds elsewhere.
-type progress struct {
+type Progress struct {
 	title string
 	total atomic.Int64
 	done  atomic.Int64
@@ -29,27 +27,27 @@ type progress struct {
 	ended chan struct{}
 }
 
-// lineEvery is how often progress prints a line where there is no terminal.
+// lineEvery is how often Progress prints a line where there is no terminal.
 const lineEvery = 2 * time.Second
 
-// progress starts a progress of total steps; -1 means unknown.
-func (e *env) progress(title string, total int64) *progress {
-	p := &progress{title: escapeText(title), stop: make(chan struct{}), ended: make(chan struct{})}
+// Progress starts a progress of total steps; -1 means unknown.
+func (t Terminal) Progress(title string, total int64) *Progress {
+	p := &Progress{title: Escape(title), stop: make(chan struct{}), ended: make(chan struct{})}
 	p.total.Store(total)
 	p.text.Store("")
-	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bars = mpb.New(mpb.WithOutput(e.err), mpb.WithWidth(40))
+	if isTerminal(t.ErrOut) {
+		p.bars = mpb.New(mpb.WithOutput(t.ErrOut), mpb.WithWidth(40))
 		p.bar = p.bars.AddBar(max(total, 0),
 			mpb.PrependDecorators(decor.Name(title+" ")),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + p.figure() })))
 		return p
 	}
-	p.lines = e.err
+	p.lines = t.ErrOut
 	go p.print()
 	return p
 }
 
-func (p *progress) print() {
+func (p *Progress) print() {
 	defer close(p.ended)
 	tick := time.NewTicker(lineEvery)
 	defer tick.Stop()
@@ -64,7 +62,7 @@ func (p *progress) print() {
 }
 
 // figure returns the progress, in percent where the total is known.
-func (p *progress) figure() string {
+func (p *Progress) figure() string {
 	done, total := p.done.Load(), p.total.Load()
 	figure := fmt.Sprint(done)
 	if total > 0 {
@@ -74,25 +72,25 @@ func (p *progress) figure() string {
 }
 
 // Set says how many steps are done.
-func (p *progress) Set(done int64) {
+func (p *Progress) Set(done int64) {
 	p.done.Store(done)
 	if p.bar != nil {
 		p.bar.SetCurrent(done)
 	}
 }
 
-// setTotal changes how many steps there are; 0 and less mean unknown.
-func (p *progress) setTotal(total int64) {
+// SetTotal changes how many steps there are; 0 and less mean unknown.
+func (p *Progress) SetTotal(total int64) {
 	if p.total.Swap(total) != total && p.bar != nil {
 		p.bar.SetTotal(max(total, 0), false)
 	}
 }
 
-// setNote sets the text behind the figure.
-func (p *progress) setNote(text string) { p.text.Store(text) }
+// SetNote sets the text behind the figure.
+func (p *Progress) SetNote(text string) { p.text.Store(text) }
 
 // End shows the last figure and stops.
-func (p *progress) End() {
+func (p *Progress) End() {
 	if p.bar == nil {
 		close(p.stop)
 		<-p.ended
@@ -105,12 +103,12 @@ func (p *progress) End() {
 	p.bars.Wait()
 }
 
-// reader counts what is read through it as steps.
-func (p *progress) reader(r io.Reader) io.Reader { return &countingReader{r: r, p: p} }
+// Reader counts what is read through it as steps.
+func (p *Progress) Reader(r io.Reader) io.Reader { return &countingReader{r: r, p: p} }
 
 type countingReader struct {
 	r io.Reader
-	p *progress
+	p *Progress
 	n int64
 }
 

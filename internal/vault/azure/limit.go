@@ -1,4 +1,4 @@
-package vault
+package azure
 
 import (
 	"context"
@@ -22,23 +22,29 @@ const (
 	rememberedVaults = 10_000
 )
 
-// limits enforces the documented limits; nil enforces none, and keyroll's own calls
+// Limits enforces the documented limits; nil enforces none, and keyroll's own calls
 // are never limited. Each node counts on its own.
-type limits struct {
+type Limits struct {
 	now    func() time.Time
 	mu     sync.Mutex
 	vaults map[int64]*[3]*rate.Limiter
 }
 
-func newLimits(now func() time.Time) *limits {
-	return &limits{now: now, vaults: map[int64]*[3]*rate.Limiter{}}
+// NewLimits returns the limits of all vaults.
+func NewLimits(now func() time.Time) *Limits {
+	return &Limits{now: now, vaults: map[int64]*[3]*rate.Limiter{}}
 }
 
-func (l *limits) general(ctx context.Context, vault int64) error  { return l.reserve(ctx, vault, 0) }
-func (l *limits) hsm(ctx context.Context, vault int64) error      { return l.reserve(ctx, vault, 1) }
-func (l *limits) creation(ctx context.Context, vault int64) error { return l.reserve(ctx, vault, 2) }
+// General refuses a request above the limit for all requests to a vault.
+func (l *Limits) General(ctx context.Context, vault int64) error { return l.reserve(ctx, vault, 0) }
 
-func (l *limits) reserve(ctx context.Context, vault int64, which int) error {
+// HSM refuses an operation above the limit for keys of an HSM.
+func (l *Limits) HSM(ctx context.Context, vault int64) error { return l.reserve(ctx, vault, 1) }
+
+// Creation refuses a request above the limit for creating keys.
+func (l *Limits) Creation(ctx context.Context, vault int64) error { return l.reserve(ctx, vault, 2) }
+
+func (l *Limits) reserve(ctx context.Context, vault int64, which int) error {
 	if l == nil || admit.IsOwn(ctx) {
 		return nil
 	}
@@ -53,7 +59,7 @@ func (l *limits) reserve(ctx context.Context, vault int64, which int) error {
 	return e
 }
 
-func (l *limits) limitersOf(vault int64) *[3]*rate.Limiter {
+func (l *Limits) limitersOf(vault int64) *[3]*rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if found := l.vaults[vault]; found != nil {

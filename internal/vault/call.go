@@ -1,20 +1,13 @@
 package vault
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"keyroll/api"
 	"keyroll/internal/access"
@@ -22,6 +15,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/httpcheck"
 	"keyroll/internal/store"
+	"keyroll/internal/vault/azure"
 )
 
 const (
@@ -167,18 +161,27 @@ func (v *Vaults) current(ctx context.Context, c *call) error {
 
 func (c *call) authorize(ctx context.Context, v *Vaults) error { return v.current(ctx, c) }
 
-func (c *call) checkVersion() error { return checkVersion(c.query, dataVersion) }
+func (c *call) checkVersion() error {
+	version := c.query.Get("api-version")
+	if version == "" {
+		return azure.Invalid("the query parameter api-version is missing")
+	}
+	if !dataVersion.MatchString(version) {
+		return azure.Invalid("api-version %.20q is not supported", version).WithHint("vaults support 7.4 and later")
+	}
+	return nil
+}
 
 func (c *call) check(ctx context.Context, v *Vaults) error {
 	if c.pathErr != nil {
 		return c.pathErr
 	}
-	return v.limits.general(ctx, c.vault.id)
+	return v.limits.General(ctx, c.vault.id)
 }
 
 func (c *call) noRoute(w http.ResponseWriter, method string) error {
 	if c.allowed != nil {
-		return notAllowed(w, method, c.allowed)
+		return azure.NotAllowed(w, method, c.allowed)
 	}
 	return fail.New(api.NotFound, "a vault has no operation %s on this path", method)
 }
@@ -197,7 +200,7 @@ var (
 
 func checkNames(path map[string]string) error {
 	if name, ok := path["name"]; ok && !keyName.MatchString(name) {
-		return invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
+		return azure.Invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
 	}
 	version, ok := path["version"]
 	if !ok {
@@ -205,7 +208,7 @@ func checkNames(path map[string]string) error {
 	}
 	path["version"] = strings.ToLower(version)
 	if !hasValidVersion(path) {
-		return invalid("a key's version has 32 hexadecimal digits")
+		return azure.Invalid("a key's version has 32 hexadecimal digits")
 	}
 	return nil
 }
@@ -216,87 +219,8 @@ var (
 	managementVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`)
 )
 
-func checkVersion(query url.Values, supported *regexp.Regexp) error {
-	version := query.Get("api-version")
-	if version == "" {
-		return invalid("the query parameter api-version is missing")
-	}
-	if !supported.MatchString(version) {
-		return invalid("api-version %.20q is not supported", version).WithHint("vaults support 7.4 and later")
-	}
-	return nil
-}
-
-// decode reads a body that is one JSON object. As in Azure, unknown members are
-// ignored.
-func decode(body io.Reader, into any) error { return decodeWith(body, into, func(*json.Decoder) {}) }
-
-// decodeKnown is decode that refuses unknown members, as Azure's management of vaults
-// does.
-func decodeKnown(body io.Reader, into any) error {
-	return decodeWith(body, into, (*json.Decoder).DisallowUnknownFields)
-}
-
-func decodeWith(body io.Reader, into any, set func(*json.Decoder)) error {
-	data, err := io.ReadAll(body)
-	if err == nil {
-		if err := httpcheck.CheckJSON(data); err != nil {
-			return err
-		}
-		decoder := json.NewDecoder(bytes.NewReader(data))
-		set(decoder)
-		err = decoder.Decode(into)
-		if err == nil {
-			if _, err = decoder.Token(); err == io.EOF {
-				return nil
-			} else if err == nil {
-				err = errors.New("more than one value")
-			}
-		}
-	}
-	var tooLarge *http.MaxBytesError
-	var wrongType *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &tooLarge):
-		return fail.New(api.TooLarge, "the body has more than %d bytes", tooLarge.Limit)
-	case err == io.EOF:
-		return invalid("the body is empty")
-	case errors.As(err, &wrongType):
-		return invalid("property %q is of the wrong type: a JSON %s", wrongType.Field, wrongType.Value)
-	}
-	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return invalid("property %.64s is not supported", field)
-	}
-	return invalid("the body is not a single JSON object").Because(err)
-}
-
-// decodeBytes reads base64url with or without padding (RFC 7515, 2).
-func decodeBytes(property, text string) ([]byte, error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(text, "="))
-	if err != nil {
-		return nil, invalid("property %q is not base64url", property)
-	}
-	return b, nil
-}
-
 // serviceVersion is the version of the interface in answers, in the form of Azure's.
 const serviceVersion = "1.9.0.0"
-
-// maxClientID bounds a client's own id of a request.
-const maxClientID = 128
-
-// requestID makes an id for a request and returns it to the client, together with the
-// client's own id if the client requests that (Azure REST API guidelines).
-func requestID(w http.ResponseWriter, r *http.Request) string {
-	id := uuid.NewString()
-	client := r.Header.Get("X-Ms-Client-Request-Id")
-	if client != "" && len(client) <= maxClientID && strings.EqualFold(r.Header.Get("X-Ms-Return-Client-Request-Id"), "true") {
-		w.Header().Set("X-Ms-Client-Request-Id", client)
-	}
-	w.Header().Set("X-Ms-Request-Id", id)
-	w.Header().Set("Cache-Control", "no-store")
-	return id
-}
 
 // logInternal logs the cause of an internal error, which the client does not get.
 func (v *Vaults) logInternal(ctx context.Context, request string, err error) {
