@@ -22,6 +22,7 @@ type benchCommand struct {
 	Growth  benchGrowth  `cmd:"" help:"Measure a roll at growing numbers of containers."`
 	Readers benchReaders `cmd:"" help:"Measure how long reading a message takes, with no roll running and while rolls run at half their full rate."`
 	List    benchList    `cmd:"" help:"Measure the list of all mailboxes: its first line, its memory, and the processor time of the server."`
+	Items   benchItems   `cmd:"" help:"Measure many small messages and files: import, put, get and list with several numbers of clients, compared with plain writes."`
 	Content benchContent `cmd:"" help:"Measure storing and reading a large file, compared with a plain copy and with the cryptography only."`
 }
 
@@ -67,12 +68,14 @@ func inBenchFolder(parent string, measure func(data string) error) (err error) {
 }
 
 // figures prints lines as fields does, and adds the database and the rounds. A value
-// of type ratio, inSeconds, perSecond or bytesPerSecond names a figure of b.
+// of type ratio, inSeconds, inMilliseconds, perSecond or bytesPerSecond names a figure of b.
 func figures(w io.Writer, b bench.Base, pairs ...any) {
 	for i, value := range pairs {
 		switch f := value.(type) {
 		case ratio:
 			pairs[i] = spread(b.Range[string(f)], 1, "%.2f", "")
+		case inMilliseconds:
+			pairs[i] = spread(b.Range[string(f)], 0.001, "%.1f", "ms")
 		case inSeconds:
 			pairs[i] = spread(b.Range[string(f)], 1, "%.3f", "s")
 		case perSecond:
@@ -87,6 +90,7 @@ func figures(w io.Writer, b bench.Base, pairs ...any) {
 type (
 	ratio          string
 	inSeconds      string
+	inMilliseconds string
 	bytesPerSecond string
 	perSecond      struct{ name, unit string }
 )

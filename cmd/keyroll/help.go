@@ -192,6 +192,13 @@ func (*benchList) Help() string {
 		"keyroll bench list --containers 100000 --rounds 3")
 }
 
+func (*benchItems) Help() string {
+	return help("Imports messages into mailboxes, puts files into a site, gets them and lists the messages, with each number of clients, in interleaved rounds with plain writes and fsync of the same bytes, the rows of the import alone, and gets without audit entries. "+
+		"Each client has connections of its own that stay open. Clients and node are one process on the same cores, with TLS between them. At the end all messages are exported and compared; each file is compared when it is read.",
+		"keyroll bench items --size 4KiB --items 2000",
+		"keyroll bench items --size 500 --clients 1,16,64 --database postgres:///keyroll?host=/run/postgresql -o json")
+}
+
 func (*benchContent) Help() string {
 	return help("Stores a file in a site and reads it back, in interleaved rounds with io.Copy with fsync on the same disk. Client and node are one process on the same cores, with TLS between them.",
 		"keyroll bench content --size 1GiB -o json")

@@ -2,14 +2,18 @@ package bench_test
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"keyroll/api"
 	"keyroll/client"
 	"keyroll/internal/bench"
+	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
+	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
@@ -74,6 +78,34 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+	for name, database := range map[string]string{"sqlite": "", "postgres": storetest.EmptyPostgresURL(t)} {
+		t.Run("items/"+name, func(t *testing.T) {
+			o := bench.ItemsOptions{Options: options(database), Clients: []int{1, 3}}
+			o.Items = 7
+			r, err := bench.Items(t.Context(), o)
+			sound(t, r.Base, err)
+			for _, clients := range o.Clients {
+				for _, name := range []string{"ratioImportToWrite", "ratioImportToRows", "ratioPutToWrite", "ratioGetToWithoutAudit", "putP99Seconds", "getP99Seconds", "listPerSecond", "objectsPer1000Messages"} {
+					if f := r.Range[fmt.Sprintf("%s/%d", name, clients)]; f.Median <= 0 {
+						t.Errorf("%s of %d clients: %+v", name, clients, f)
+					}
+				}
+			}
+			if database == "" {
+				checkGetsAudited(t, filepath.Join(o.Data, "items", "keyroll.db"), 2*7+1+3)
+			}
+			if !r.BytesEqual || len(r.Clients) != 2 || r.Clients[1].Clients != 3 || r.Clients[1].PutP50Seconds > r.Clients[1].PutP99Seconds {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	t.Run("items that cannot be shared", func(t *testing.T) {
+		for _, clients := range [][]int{nil, {0}, {4}, {2, 2}} {
+			if _, err := bench.Items(t.Context(), bench.ItemsOptions{Options: options(""), Clients: clients}); !fail.Is(err, api.InvalidArgument) {
+				t.Errorf("%d clients of 3 items: %v", clients, err)
+			}
+		}
+	})
 	t.Run("file", func(t *testing.T) {
 		r, err := bench.Content(t.Context(), options(""))
 		sound(t, r.Base, err, "ratioPutToCopy", "ratioGetToCopy", "ratioGetToDiskToCopy")
@@ -81,4 +113,22 @@ func TestBenchmarksRunAtEveryDepth(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// checkGetsAudited checks that n gets have an audit entry: of each file once, although it is
+// read twice, and the first of each client, which is not measured.
+func checkGetsAudited(t *testing.T, database string, n int) {
+	t.Helper()
+	db, err := store.Open(t.Context(), "sqlite://"+database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var entries int
+	err = db.View(t.Context(), func(tx *store.Tx) error {
+		return tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM audit_entry WHERE operation = ?1`, api.GetFile.Name).Scan(&entries)
+	})
+	if err != nil || entries != n {
+		t.Errorf("%d gets have an audit entry instead of %d, %v", entries, n, err)
+	}
 }

@@ -27,6 +27,7 @@ var (
 	itemTable      = table{"item", "id, tenant, container, version, metadata, size, created"}
 	blobTable      = table{"blob", "id, tenant, item, sequence, size, page"}
 	totalTable     = table{"item_total", "container, tenant, items, bytes"}
+	auditTable     = table{"audit_entry", "id, tenant, time, request, principal, operation, outcome, detail, actor, target"}
 	rowTable       = table{"bench_row", "id, tenant, parent, version, wrapped"}
 )
 

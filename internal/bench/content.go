@@ -38,14 +38,15 @@ type ContentResult struct {
 	Base
 }
 
+// contentSetUp makes a site under a policy of its own, with vaults of its own.
 const contentSetUp = `
-New-AzKeyVault -VaultName bench-a -ResourceGroupName bench -Location here -EnablePurgeProtection
-New-AzKeyVault -VaultName bench-b -ResourceGroupName bench -Location there -EnablePurgeProtection
-Set-AzKeyVaultAccessPolicy -VaultName bench-a -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000003-0000-0ff1-ce00-000000000000
-Set-AzKeyVaultAccessPolicy -VaultName bench-b -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000003-0000-0ff1-ce00-000000000000
-$a = Add-AzKeyVaultKey -VaultName bench-a -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
-$b = Add-AzKeyVaultKey -VaultName bench-b -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
-Register-SPODataEncryptionPolicy -PrimaryKeyVaultName bench-a -PrimaryKeyName key -PrimaryKeyVersion $a.Version -SecondaryKeyVaultName bench-b -SecondaryKeyName key -SecondaryKeyVersion $b.Version
+New-AzKeyVault -VaultName sites-a -ResourceGroupName bench -Location here -EnablePurgeProtection
+New-AzKeyVault -VaultName sites-b -ResourceGroupName bench -Location there -EnablePurgeProtection
+Set-AzKeyVaultAccessPolicy -VaultName sites-a -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000003-0000-0ff1-ce00-000000000000
+Set-AzKeyVaultAccessPolicy -VaultName sites-b -PermissionsToKeys wrapKey,unwrapKey,get -ServicePrincipalName 00000003-0000-0ff1-ce00-000000000000
+$a = Add-AzKeyVaultKey -VaultName sites-a -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
+$b = Add-AzKeyVaultKey -VaultName sites-b -Name key -Destination HSM -KeyOps @('wrapKey','unwrapKey')
+Register-SPODataEncryptionPolicy -PrimaryKeyVaultName sites-a -PrimaryKeyName key -PrimaryKeyVersion $a.Version -SecondaryKeyVaultName sites-b -SecondaryKeyName key -SecondaryKeyVersion $b.Version
 New-SPOSite -Url ` + benchSite
 
 const benchSite = "https://contoso.sharepoint.com/sites/bench"

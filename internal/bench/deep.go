@@ -123,11 +123,8 @@ func (w *fixture) containerRound(ctx context.Context, rows *rows, keys int, s se
 // openRows fills the rows for comparison in a new database.
 func (o Options) openRows(ctx context.Context, database string, tenant int64, n int) (*rows, func() error, error) {
 	b := bulk{database: database}
-	if database == "" {
-		database = "sqlite://" + filepath.Join(o.Data, "rows.db")
-	}
 	var err error
-	if b.db, err = store.Open(ctx, database); err != nil {
+	if b.db, err = o.openEmpty(ctx, database); err != nil {
 		return nil, nil, err
 	}
 	r, err := newRows(ctx, b, tenant, n)
@@ -136,6 +133,14 @@ func (o Options) openRows(ctx context.Context, database string, tenant int64, n 
 		return nil, nil, err
 	}
 	return r, b.db.Close, nil
+}
+
+// openEmpty opens a new database with the schema of a node, which has no node.
+func (o Options) openEmpty(ctx context.Context, database string) (*store.DB, error) {
+	if database == "" {
+		database = "sqlite://" + filepath.Join(o.Data, "rows.db")
+	}
+	return store.Open(ctx, database)
 }
 
 // RecryptResult is the result of a benchmark of depth content: medians, rates in bytes

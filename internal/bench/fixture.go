@@ -40,13 +40,20 @@ type fixture struct {
 	roller   *roll.Roller
 }
 
-// start starts a new node with o.Containers mailboxes under one policy.
+// start starts a new node with o.Containers mailboxes under one policy. It does no work of
+// its own, so that rolls run only when they are measured.
 func start(ctx context.Context, o Options, name, database string) (w *fixture, err error) {
-	n, err := node.Start(ctx, node.Options{Data: filepath.Join(o.Data, name), Database: database, PageSlots: o.PageSlots, Idle: true})
+	return startNode(ctx, o, node.Options{Data: filepath.Join(o.Data, name), Database: database, Idle: true})
+}
+
+// startNode is start with other options of the node.
+func startNode(ctx context.Context, o Options, of node.Options) (w *fixture, err error) {
+	of.PageSlots = o.PageSlots
+	n, err := node.Start(ctx, of)
 	if err != nil {
 		return nil, err
 	}
-	w = &fixture{Node: n, options: o, database: database, roller: n.Roller}
+	w = &fixture{Node: n, options: o, database: of.Database, roller: n.Roller}
 	if w.client, err = o.Client(n); err == nil {
 		if err = o.Script(ctx, n, setUp); err == nil {
 			err = w.fill(ctx)

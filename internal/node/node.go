@@ -65,7 +65,7 @@ type Options struct {
 	Idle   bool
 	Logger *slog.Logger
 
-	// Only tests set these.
+	// Only tests set these, and a benchmark the first.
 	ForTests *store.ForTests // for the database; nil in production
 	MakeRSA  vault.RSAMaker  // vault.Config's
 	trouble  func(w http.ResponseWriter, r *http.Request) bool

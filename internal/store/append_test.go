@@ -163,3 +163,17 @@ func TestALostAnswerOfASharedCommitIsAnErrorOfAll(t *testing.T) {
 		}
 	})
 }
+
+func TestSkippedAppendsDoNothing(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		skip := true
+		db.SetForTests(store.ForTests{SkipAppends: func() bool { return skip }})
+		if err := appendRow(t.Context(), db, "skipped"); err != nil || hasSetting(t, db, "skipped") {
+			t.Errorf("a skipped call of Append ended with %v, or wrote its row", err)
+		}
+		skip = false
+		if err := appendRow(t.Context(), db, "written"); err != nil || !hasSetting(t, db, "written") {
+			t.Errorf("the next one ended with %v, or did not write its row", err)
+		}
+	})
+}

@@ -6,7 +6,8 @@ import (
 )
 
 // ForTests makes the transactions of a DB end in rare ways, so that tests cover how the
-// callers of InTx handle them, and shows tests their statements. Production never sets it.
+// callers of InTx handle them, and shows tests their statements. A node that serves users
+// never sets it.
 type ForTests struct {
 	// RunTwice rolls a transaction back after its function has succeeded, like a
 	// database that aborts it at its commit; then the function is run again and
@@ -23,6 +24,9 @@ type ForTests struct {
 	CheckNothing bool
 	// Observe, unless nil, is called with each statement of a transaction.
 	Observe func(query string)
+	// SkipAppends, unless nil, is called by each Append. If it returns true, Append does
+	// nothing and succeeds: a benchmark measures so what the entries of reads cost.
+	SkipAppends func() bool
 }
 
 // SetForTests is only for tests. It must be called before db is used.
