@@ -139,9 +139,19 @@ func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (p
 	return pol, err == nil && policy.ProfileOf(pol.Kind).Keys > 0, err
 }
 
-// findPolicy returns the policy that identity names; the URL of an admin site
+// findPolicy returns the policy that in names, which must be of the kind that in states.
+func (c *call) findPolicy(ctx context.Context, tx *store.Tx, in api.PolicyInput) (policy.Policy, error) {
+	pol, err := c.policyNamed(ctx, tx, in.Policy)
+	if err == nil && in.Kind != "" && in.Kind != pol.Kind {
+		err = fail.New(api.NotFound, "no %s policy is named %q: that is a %s policy", in.Kind, in.Policy, pol.Kind).
+			WithHint("%s shows the %s policies", policy.ProfileOf(in.Kind).ListedBy, in.Kind)
+	}
+	return pol, err
+}
+
+// policyNamed returns the policy that identity names; the URL of an admin site
 // names the site policy of its geo.
-func (c *call) findPolicy(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
+func (c *call) policyNamed(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
 	if !strings.Contains(identity, "://") {
 		return c.Policies.Find(ctx, tx, c.tenant, identity)
 	}

@@ -178,7 +178,7 @@ func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[
 func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.Policy, err error) {
 	return do(ctx, s, api.ShowPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := c.findPolicy(ctx, tx, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
 			}
@@ -198,7 +198,7 @@ func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) 
 		if in.Body.AllGenerations && depth != api.DepthRoot {
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations can be re-wrapped only at depth root, not at depth %s", depth)
 		}
-		return c.changeKeys(ctx, in.Policy, policy.Request{Act: policy.Refresh, Depth: depth, AllGenerations: in.Body.AllGenerations}, in.Body.RollOptions)
+		return c.changeKeys(ctx, in.PolicyInput, policy.Request{Act: policy.Refresh, Depth: depth, AllGenerations: in.Body.AllGenerations}, in.Body.RollOptions)
 	})
 }
 
@@ -222,13 +222,13 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 		default:
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q must be primary or secondary", in.Body.KeyType)
 		}
-		return c.changeKeys(ctx, in.Policy, r, in.Body.RollOptions)
+		return c.changeKeys(ctx, in.PolicyInput, r, in.Body.RollOptions)
 	})
 }
 
 // changeKeys changes the keys of a policy and begins the resulting roll in the same
 // transaction. A dry run returns an estimate.
-func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
+func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
 	c.dryRun = asked.DryRun
 	options, err := rollOptions(r.Depth, asked)
 	if err != nil {
@@ -237,7 +237,7 @@ func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request
 	var pol policy.Policy
 	sweeps := false // roll even without a newer version
 	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
-		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
+		if pol, err = c.findPolicy(ctx, tx, in); err != nil {
 			return err
 		}
 		if err := pol.CheckAccepting(); err != nil {

@@ -73,7 +73,7 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 		}
 		var pol policy.Policy
 		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if pol, err = s.Policies.Find(ctx, tx, c.tenant, in.Policy); err != nil {
+			if pol, err = c.findPolicy(ctx, tx, in.PolicyInput); err != nil {
 				return err
 			}
 			return c.checkPurgeable(ctx, tx, pol)
@@ -138,7 +138,7 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
 			}
@@ -180,7 +180,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			return out, err
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return "", err
 			}
