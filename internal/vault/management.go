@@ -35,23 +35,29 @@ type managementRequest struct {
 func (v *Vaults) Management() http.Handler { return v.handler(v.authenticateManagement) }
 
 func (v *Vaults) authenticateManagement(w http.ResponseWriter, r *http.Request) (request, error) {
-	who, err := v.directory.Authenticate(r.Context(), httpcheck.Bearer(r))
-	if err != nil {
-		if fail.Is(err, api.Unauthenticated) {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			err = refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+	ctx, bearer := r.Context(), httpcheck.Bearer(r)
+	o := &managementRequest{asked: find(ofManagement, r), host: r.Host, url: r.URL}
+	token, err := v.directory.CheckToken(bearer, access.ServiceAudience)
+	if err == nil {
+		err = v.db.View(ctx, func(tx *store.Tx) (err error) {
+			if o.who, err = v.directory.TokenPrincipal(ctx, tx, token); err != nil {
+				return err
+			}
+			o.tenant, err = v.directory.Tenant(ctx, tx, o.who.Tenant)
+			return err
+		})
+	}
+	if fail.Is(err, api.Unauthenticated) {
+		if bearer != "" {
+			admit.Refused(ctx)
 		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		err = refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := admit.Authenticated(r.Context(), who.Tenant); err != nil {
-		return nil, err
-	}
-	o := &managementRequest{asked: find(ofManagement, r), who: who, host: r.Host, url: r.URL}
-	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
-		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
-		return err
-	})
-	return o, err
+	return o, admit.Authenticated(ctx, o.who.Tenant)
 }
 
 func (o *managementRequest) authorize(context.Context, *Vaults) error {
