@@ -85,7 +85,7 @@ func (t target) checkTenant(ctx context.Context) error {
 		return err
 	}
 	defer k.Close()
-	_, err = k.ListGeos(ctx, api.None{})
+	_, err = k.ListGeos(ctx, api.ListInput{PageInput: api.PageInput{Limit: 1}})
 	return err
 }
 

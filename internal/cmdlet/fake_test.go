@@ -263,7 +263,7 @@ func (r *recorder) RequestPurge(_ context.Context, in api.RequestPurgeInput) (ap
 	return api.Purge{Policy: p.Name, Limit: r.limit}, r.change("RequestPurge", in.Body.DryRun, "%s {Reason:%s Contact:%s Force:%v}", in.Policy, in.Body.Reason, in.Body.Contact, in.Body.Force)
 }
 
-func (r *recorder) ListGeos(context.Context, api.None) (api.List[api.Geo], error) {
+func (r *recorder) ListGeos(context.Context, api.ListInput) (api.List[api.Geo], error) {
 	return api.List[api.Geo]{Items: r.geos}, r.call("ListGeos", "")
 }
 

@@ -72,12 +72,11 @@ func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revision
 	return rootkey.Local, failed
 }
 
-// HealthOf returns the health of a customer key version of a policy, nil if kv names
-// no key.
-func (p *Policies) HealthOf(ctx context.Context, tx *store.Tx, pol Policy, kv envelope.KeyVersion) (*api.KeyHealth, error) {
+// healthOf returns the recorded health of a customer key version of a policy, nil if kv
+// names no key.
+func (pol Policy) healthOf(all keyhealth.Healths, kv envelope.KeyVersion) *api.KeyHealth {
 	if kv.Key == "" {
-		return nil, nil
+		return nil
 	}
-	h, err := keyhealth.Of(ctx, tx, keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: kv})
-	return h.API(), err
+	return all.Of(keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: ProfileOf(pol.Kind).Identity, Key: kv}).API()
 }

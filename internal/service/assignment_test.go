@@ -120,7 +120,7 @@ func (w testService) under(name string) string { w.Helper(); return w.show(name)
 
 func (w testService) stores() map[string]api.Workload {
 	w.Helper()
-	list, err := w.ListWorkloads(w.ctx, api.None{})
+	list, err := w.ListWorkloads(w.ctx, api.ListInput{})
 	w.Must(err)
 	all := map[string]api.Workload{}
 	for _, one := range list.Items {

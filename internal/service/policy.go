@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -159,16 +160,20 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Policy], error) {
-			all, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
+			list, names, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(all, func(pol policy.Policy) row[api.Policy] {
-				if pol.Damaged != nil {
-					return row[api.Policy]{id: pol.ID, err: pol.Damaged}
+			rolls, err := c.newestRolls(ctx, tx, list, names)
+			if err != nil {
+				return nil, err
+			}
+			return rowsOf(list, func(l policy.Listed) row[api.Policy] {
+				if l.Damaged != nil {
+					return row[api.Policy]{id: l.ID, err: l.Damaged}
 				}
-				item, err := c.showPolicy(ctx, tx, pol)
-				return row[api.Policy]{pol.ID, item, err}
+				item, err := c.policyWith(l, rolls[l.ID])
+				return row[api.Policy]{l.ID, item, err}
 			}), nil
 		})
 	})
@@ -356,45 +361,74 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 	})
 }
 
-// showPolicy completes a policy with its revision and its newest roll.
+// showPolicy completes a policy, as it is in tx, with its revision and its newest roll.
 func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
-	rev, err := c.Policies.LastRevision(ctx, tx, c.tenant, pol.Current.ID)
+	l, names, err := c.Policies.ListOne(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
-		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
-		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary),
-		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
-	if p.PrimaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Primary); err != nil {
-		return p, err
+	rolls, err := c.newestRolls(ctx, tx, []policy.Listed{l}, names)
+	if err != nil {
+		return api.Policy{}, err
 	}
-	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
-		return p, err
-	}
-	if policy.ProfileOf(pol.Kind).OnePerGeo || pol.Geo != 0 {
-		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
-			return p, err
+	return c.policyWith(l, rolls[l.ID])
+}
+
+// newestRolls returns the roll with which each of some policies is shown, by the id of
+// the policy: the newest one to the policy, or from one that was left.
+func (c *call) newestRolls(ctx context.Context, tx *store.Tx, list []policy.Listed, names policy.Names) (map[int64]roll.Listed, error) {
+	var to, left []int64
+	for _, l := range list {
+		if l.Left.IsZero() {
+			to = append(to, l.ID)
+		} else {
+			left = append(left, l.ID)
 		}
 	}
-	newest := roll.Latest
-	if !pol.Left.IsZero() {
-		p.State, newest = api.Unregistered, roll.LatestFrom
-	}
-	latest, ok, err := newest(ctx, tx, c.tenant, pol.ID)
-	if err != nil || !ok {
-		return withState(p, pol), err
-	}
-	progress, err := c.Roller.Progress(ctx, tx, latest)
+	newest, err := roll.Newest(ctx, tx, c.tenant, to, left)
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	p.Roll = &progress
-	if latest.Unfinished() {
-		p.PercentComplete = progress.PercentComplete
+	of := map[int64]roll.Listed{}
+	for _, ro := range slices.Backward(c.Roller.ProgressOf(ctx, tx, names, newest)) { // the newest is last
+		if slices.Contains(to, ro.Policy) {
+			of[ro.Policy] = ro
+		}
+		if slices.Contains(left, ro.Source) {
+			of[ro.Source] = ro
+		}
+	}
+	return of, nil
+}
+
+// policyWith returns a policy as it is shown, with its newest roll, if there is one.
+func (c *call) policyWith(l policy.Listed, newest roll.Listed) (api.Policy, error) {
+	pol, rev := l.Policy, l.Last
+	if l.Incomplete != nil {
+		return api.Policy{}, l.Incomplete
+	}
+	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
+		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
+		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), PrimaryHealth: l.PrimaryHealth, SecondaryHealth: l.SecondaryHealth,
+		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+	if policy.ProfileOf(pol.Kind).OnePerGeo || pol.Geo != 0 {
+		p.Geo = cmp.Or(l.GeoName, container.DefaultGeo)
+	}
+	if !pol.Left.IsZero() {
+		p.State = api.Unregistered
+	}
+	if newest.ID == 0 {
+		return withState(p, pol), nil
+	}
+	if newest.Err != nil {
+		return p, newest.Err
+	}
+	p.Roll = &newest.Shown
+	if newest.Unfinished() {
+		p.PercentComplete = newest.Shown.PercentComplete
 		switch {
 		case !pol.Left.IsZero():
-		case latest.Source != 0 && policy.ProfileOf(pol.Kind).SingleRoll:
+		case newest.Source != 0 && policy.ProfileOf(pol.Kind).SingleRoll:
 			p.State = api.Registering
 		default:
 			p.State = api.Rolling
