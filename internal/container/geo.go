@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -32,11 +33,11 @@ const (
 	mostHosts = 100
 )
 
-var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`)
+var geoName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`) })
 
 // NewGeo validates name and hosts and returns a geo for AddGeo.
 func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
-	if !geoName.MatchString(name) {
+	if !geoName().MatchString(name) {
 		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
 	if strings.EqualFold(name, DefaultGeo) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -75,7 +76,7 @@ func (o *managementRequest) checkRole(role string) error {
 }
 
 func (o *managementRequest) checkVersion() error {
-	if !managementVersion.MatchString(o.query.Get("api-version")) {
+	if !managementVersion().MatchString(o.query.Get("api-version")) {
 		return refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 	}
 	return nil
@@ -89,10 +90,10 @@ func (o *managementRequest) check(context.Context, *Vaults) error {
 		}
 		o.subscription = id.String()
 	}
-	if g, ok := o.path["group"]; ok && !groupName.MatchString(g) {
+	if g, ok := o.path["group"]; ok && !groupName().MatchString(g) {
 		return refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 	}
-	if n, ok := o.path["vault"]; ok && !vaultName.MatchString(n) {
+	if n, ok := o.path["vault"]; ok && !vaultName().MatchString(n) {
 		return refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
 	}
 	return nil
@@ -113,7 +114,7 @@ func (o *managementRequest) logged() (string, []any) {
 }
 
 // groupName is Azure's rule. A group need not be created: it is only a name.
-var groupName = regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`)
+var groupName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`) })
 
 // findLive returns the vault of the tenant that the path names and that is not
 // deleted.
@@ -334,7 +335,7 @@ func (v *Vaults) listVaults(ctx context.Context, o *managementRequest) (int, any
 
 func (v *Vaults) listPage(ctx context.Context, o *managementRequest, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
 	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
-	if err != nil || len(after) > 0 && !vaultName.Match(after) {
+	if err != nil || len(after) > 0 && !vaultName().Match(after) {
 		return 0, nil, invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	answer := struct {

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,7 +67,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (request, 
 	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
 	c := &call{asked: find(ofVault, r)}
 	c.name, c.domain = v.splitHost(r.Host)
-	if !vaultName.MatchString(c.name) {
+	if !vaultName().MatchString(c.name) {
 		return nil, vaultNotFound(c.name)
 	}
 	c.pathErr = checkNames(c.path)
@@ -167,7 +168,7 @@ func (v *Vaults) current(ctx context.Context, c *call) error {
 
 func (c *call) authorize(ctx context.Context, v *Vaults) error { return v.current(ctx, c) }
 
-func (c *call) checkVersion() error { return checkVersion(c.query, dataVersion) }
+func (c *call) checkVersion() error { return checkVersion(c.query, dataVersion()) }
 
 func (c *call) check(ctx context.Context, v *Vaults) error {
 	if c.pathErr != nil {
@@ -191,12 +192,12 @@ func (c *call) logged() (string, []any) {
 // documentation's own example key, Key_01. Versions are printed in lower case and
 // accepted in either.
 var (
-	keyName    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
-	keyVersion = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	keyName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`) })
+	keyVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
 )
 
 func checkNames(path map[string]string) error {
-	if name, ok := path["name"]; ok && !keyName.MatchString(name) {
+	if name, ok := path["name"]; ok && !keyName().MatchString(name) {
 		return invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
 	}
 	version, ok := path["version"]
@@ -212,8 +213,10 @@ func checkNames(path map[string]string) error {
 
 // Versions of the interfaces by their form: numbered up to 7.6, dated since.
 var (
-	dataVersion       = regexp.MustCompile(`^(7\.[4-9]|202[5-9]-\d\d-\d\d|20[3-9]\d-\d\d-\d\d)(-preview(\.\d)?)?$`)
-	managementVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`)
+	dataVersion = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(7\.[4-9]|202[5-9]-\d\d-\d\d|20[3-9]\d-\d\d-\d\d)(-preview(\.\d)?)?$`)
+	})
+	managementVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`) })
 )
 
 func checkVersion(query url.Values, supported *regexp.Regexp) error {
