@@ -115,7 +115,8 @@ type DryRunOption struct {
 
 // PolicyInput names a policy.
 type PolicyInput struct {
-	Policy string `path:"policy" doc:"name, GUID, or GUID of any of its revisions"`
+	Policy string     `path:"policy" doc:"name, GUID, or GUID of any of its revisions"`
+	Kind   PolicyKind `query:"kind" enum:"mailbox,multi-workload,site,service-managed" doc:"refuse a policy of any other kind; default: any kind"`
 }
 
 type (

@@ -79,6 +79,6 @@ var (
 		Summary: "Set which vaults outside this keyroll a tenant may use"})
 	CreateGeo = define[CreateGeoInput, Geo](Meta{Name: "CreateGeo", Method: http.MethodPost, Path: "/v1/geos",
 		Summary: "Create a geo for the sites of some hosts"})
-	ListGeos = define[None, List[Geo]](Meta{Name: "ListGeos", Method: http.MethodGet, Path: "/v1/geos",
+	ListGeos = define[ListInput, List[Geo]](Meta{Name: "ListGeos", Method: http.MethodGet, Path: "/v1/geos",
 		Summary: "List geos"})
 )

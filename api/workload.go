@@ -34,7 +34,7 @@ type ListStoreItems struct {
 
 // Workload stores. An item is shown as a file is.
 var (
-	ListWorkloads = define[None, List[Workload]](Meta{Name: "ListWorkloads", Method: http.MethodGet, Path: "/v1/workloads",
+	ListWorkloads = define[ListInput, List[Workload]](Meta{Name: "ListWorkloads", Method: http.MethodGet, Path: "/v1/workloads",
 		Summary: "List the workload stores and what they are encrypted with"})
 	ListWorkloadItems = define[ListStoreItems, List[File]](Meta{Name: "ListWorkloadItems", Method: http.MethodGet, Path: "/v1/workloads/{workload}/items",
 		Summary: "List the items of a workload store in the order in which they were stored; those of one page by name"})

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 
 	"keyroll/api"
 )
@@ -22,7 +23,7 @@ type shape struct {
 }
 
 // shapes has the shape of each operation, by its name.
-var shapes = func() map[string]shape {
+var shapes = sync.OnceValue(func() map[string]shape {
 	all := map[string]shape{}
 	for _, m := range api.Operations() {
 		s := shape{path: map[string][]int{}, query: map[string][]int{}}
@@ -38,11 +39,11 @@ var shapes = func() map[string]shape {
 		all[m.Name] = s
 	}
 	return all
-}()
+})
 
 // request makes the request of an operation; content, if any, is its body.
 func (c *Client) request(ctx context.Context, m api.Meta, in any, content io.Reader) (*http.Request, error) {
-	s, v := shapes[m.Name], reflect.ValueOf(in)
+	s, v := shapes()[m.Name], reflect.ValueOf(in)
 	address := c.base
 	for part := range strings.SplitSeq(strings.TrimPrefix(m.Path, "/"), "/") {
 		if name, ok := strings.CutPrefix(part, "{"); ok {

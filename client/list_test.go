@@ -51,6 +51,14 @@ func TestListWithoutAPageIsReadToItsEnd(t *testing.T) {
 			return len(l.Items), l.Next, err
 		},
 		func(in api.ListInput) (int, string, error) {
+			l, err := c.ListGeos(t.Context(), in)
+			return len(l.Items), l.Next, err
+		},
+		func(in api.ListInput) (int, string, error) {
+			l, err := c.ListWorkloads(t.Context(), in)
+			return len(l.Items), l.Next, err
+		},
+		func(in api.ListInput) (int, string, error) {
 			l, err := c.ListPurges(t.Context(), in)
 			return len(l.Items), l.Next, err
 		},

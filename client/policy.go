@@ -33,9 +33,9 @@ func (c *Client) ShowAssignment(ctx context.Context, in api.None) (api.Policy, e
 	return call(ctx, c, api.ShowAssignment, in)
 }
 
-// ListWorkloads lists the workload stores.
-func (c *Client) ListWorkloads(ctx context.Context, in api.None) (api.List[api.Workload], error) {
-	return call(ctx, c, api.ListWorkloads, in)
+// ListWorkloads lists the workload stores: all of them if in selects no page.
+func (c *Client) ListWorkloads(ctx context.Context, in api.ListInput) (api.List[api.Workload], error) {
+	return wholeList(ctx, c, api.ListWorkloads, in)
 }
 
 // ListWorkloadItems lists the items of a workload store: all of them, by name, if in

@@ -31,7 +31,7 @@ func (c *Client) CreateGeo(ctx context.Context, in api.CreateGeoInput) (api.Geo,
 	return call(ctx, c, api.CreateGeo, in)
 }
 
-// ListGeos lists geos.
-func (c *Client) ListGeos(ctx context.Context, in api.None) (api.List[api.Geo], error) {
-	return call(ctx, c, api.ListGeos, in)
+// ListGeos lists geos, the default one first: all of them if in selects no page.
+func (c *Client) ListGeos(ctx context.Context, in api.ListInput) (api.List[api.Geo], error) {
+	return wholeList(ctx, c, api.ListGeos, in)
 }

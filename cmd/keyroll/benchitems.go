@@ -5,12 +5,13 @@ import (
 	"io"
 
 	"keyroll/internal/bench"
+	"keyroll/internal/terminal"
 )
 
 type benchItems struct {
-	Size    byteSize `name:"size" default:"4KiB" placeholder:"BYTES" help:"Size of a message and of a file, for example 500, 4KiB or 64KiB (default: ${default})."`
-	Items   int      `name:"items" default:"2000" placeholder:"N" help:"Messages to import, and files to put and get, with each number of clients and in each round (default: ${default})."`
-	Clients []int    `name:"clients" default:"1,16,64" placeholder:"N" help:"Numbers of concurrent clients, each measured on its own; the items are shared among them (default: ${default})."`
+	Size    terminal.ByteSize `name:"size" default:"4KiB" placeholder:"BYTES" help:"Size of a message and of a file, for example 500, 4KiB or 64KiB (default: ${default})."`
+	Items   int               `name:"items" default:"2000" placeholder:"N" help:"Messages to import, and files to put and get, with each number of clients and in each round (default: ${default})."`
+	Clients []int             `name:"clients" default:"1,16,64" placeholder:"N" help:"Numbers of concurrent clients, each measured on its own; the items are shared among them (default: ${default})."`
 	benchPlace
 }
 
@@ -21,12 +22,12 @@ func (c *benchItems) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		return e.object(r, func(w io.Writer) {
+		return e.Object(r, func(w io.Writer) {
 			var pairs []any
 			for _, f := range r.Clients {
 				pairs = append(pairs, itemsPairs(f)...)
 			}
-			figures(w, r.Base, append(pairs, "items", fmt.Sprintf("%d messages and %d files of %s, with each number of clients and in each round", r.Items, r.Items, formatSize(r.ItemSize)),
+			figures(w, r.Base, append(pairs, "items", fmt.Sprintf("%d messages and %d files of %s, with each number of clients and in each round", r.Items, r.Items, terminal.Size(r.ItemSize)),
 				"path", r.Path, "bytes equal", r.BytesEqual)...)
 		})
 	})
@@ -35,7 +36,7 @@ func (c *benchItems) Run(e *env) error {
 // itemsPairs names the figures at one number of clients.
 func itemsPairs(f bench.ItemsFigures) []any {
 	at := fmt.Sprintf("/%d", f.Clients)
-	of := countOf(int64(f.Clients), "client") + ": "
+	of := terminal.Count(int64(f.Clients), "client") + ": "
 	rate := func(name, unit string) perSecond { return perSecond{name + at, unit} }
 	return []any{
 		of + "ratio of import to plain write", ratio("ratioImportToWrite" + at), of + "ratio of import to its rows alone", ratio("ratioImportToRows" + at),

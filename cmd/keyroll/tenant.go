@@ -196,12 +196,10 @@ type geoList struct{ connection }
 
 func (c *geoList) Run(e *env) error {
 	return c.withClient(func(k *client.Client) error {
-		l, err := k.ListGeos(e, api.None{})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "name sites policy hosts", func(g api.Geo) []any {
+		return listPages(e, "name sites policy hosts", func(g api.Geo) []any {
 			return []any{g.Name, g.Sites, g.Policy, strings.Join(g.Hosts, " ")}
+		}, func(page api.PageInput) (api.List[api.Geo], error) {
+			return k.ListGeos(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -66,12 +66,10 @@ func (c *workloadList) Run(e *env) error {
 					return k.ListWorkloadItems(e, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: c.Name}, PageInput: page})
 				})
 		}
-		l, err := k.ListWorkloads(e, api.None{})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "name items bytes policy dataEncryptionPolicyID", func(w api.Workload) []any {
+		return listPages(e, "name items bytes policy dataEncryptionPolicyID", func(w api.Workload) []any {
 			return []any{w.Name, w.Items, terminal.Size(w.Bytes), w.Protection.Policy, w.Protection.DataEncryptionPolicyID}
+		}, func(page api.PageInput) (api.List[api.Workload], error) {
+			return k.ListWorkloads(e, api.ListInput{PageInput: page})
 		})
 	})
 }

@@ -71,9 +71,9 @@ func (p Principal) Check(role Role) error {
 	return fail.New(api.Forbidden, "principal %q (%s) does not have the role %q", p.Name, p.ID, role)
 }
 
-// serviceAudience is the audience of tokens for keyroll's own interfaces, the
+// ServiceAudience is the audience of tokens for keyroll's own interfaces, the
 // service API and the management of vaults.
-const serviceAudience = "keyroll"
+const ServiceAudience = "keyroll"
 
 // adminTokenPrefix marks an opaque token; secrets without it are not bearer tokens.
 const adminTokenPrefix = "kr_"

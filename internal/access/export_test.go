@@ -6,5 +6,3 @@ import "github.com/golang-jwt/jwt/v5"
 func (d *Directory) Sign(claims jwt.Claims) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(d.signer)
 }
-
-const ServiceAudience = serviceAudience

@@ -146,7 +146,7 @@ func (d *Directory) audience(scope, host string) (string, error) {
 			return VaultAudience(u.Host), nil
 		}
 		if strings.EqualFold(u.Host, host) {
-			return serviceAudience, nil
+			return ServiceAudience, nil
 		}
 	}
 	return "", invalid(http.StatusBadRequest, "invalid_scope", "the resource in scope is unknown")

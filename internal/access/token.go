@@ -53,7 +53,7 @@ func (d *Directory) issue(p Principal, tenant uuid.UUID, issuer, audience string
 // Authenticate returns the principal of a bearer token for keyroll's own interfaces;
 // fail Unauthenticated.
 func (d *Directory) Authenticate(ctx context.Context, bearer string) (Principal, error) {
-	return d.AuthenticateFor(ctx, bearer, serviceAudience)
+	return d.AuthenticateFor(ctx, bearer, ServiceAudience)
 }
 
 // AuthenticateFor returns the principal of a bearer token: an opaque token of an admin,

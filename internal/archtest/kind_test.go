@@ -19,6 +19,7 @@ import (
 var comparing = map[string]string{
 	"internal/service/mailbox.go": "by the contract only a mailbox policy can be assigned to a mailbox",
 	"internal/policy/policy.go":   "counts the policies of any one kind",
+	"internal/service/geo.go":     "the caller may state which kind it expects",
 	"internal/cmdlet/policy.go":   "a cmdlet shows the policies of its own kind",
 	"internal/demo/demo.go":       "finds the policy that it registered",
 }

@@ -134,8 +134,8 @@ func itemsFigures(s series, clients int) ItemsFigures {
 
 func atClients(name string, clients int) string { return fmt.Sprintf("%s/%d", name, clients) }
 
-// items is a node with mailboxes and a site, and what small items are compared with.
-type items struct {
+// itemsNode is a node with mailboxes and a site, and what small items are compared with.
+type itemsNode struct {
 	*fixture
 	rows         *store.DB // has the rows of imports alone
 	withoutAudit atomic.Bool
@@ -152,8 +152,8 @@ type importedMail struct {
 
 // startItems starts the node. It does its background work, as a node that serves users
 // does: puts queue jobs.
-func startItems(ctx context.Context, o ItemsOptions, databases []string) (p *items, err error) {
-	p = &items{content: make([]byte, o.ItemSize)}
+func startItems(ctx context.Context, o ItemsOptions, databases []string) (p *itemsNode, err error) {
+	p = &itemsNode{content: make([]byte, o.ItemSize)}
 	rand.Read(p.content)
 	o.Progress(fmt.Sprintf("fill %d mailboxes", o.Containers))
 	p.fixture, err = startNode(ctx, o.Options, node.Options{Data: filepath.Join(o.Data, "items"), Database: databases[0],
@@ -171,13 +171,13 @@ func startItems(ctx context.Context, o ItemsOptions, databases []string) (p *ite
 	return p, nil
 }
 
-func (p *items) close() {
+func (p *itemsNode) close() {
 	p.rows.Close()
 	p.fixture.Close()
 }
 
 // round measures everything once with a number of clients.
-func (p *items) round(ctx context.Context, round, clients int, s series) error {
+func (p *itemsNode) round(ctx context.Context, round, clients int, s series) error {
 	c, err := p.connect(ctx, clients)
 	if err != nil {
 		return err
@@ -227,7 +227,7 @@ func concurrently(n, clients int, do func(client, i int) error) (t timing, err e
 }
 
 // newImports shares the messages of a round among clients, with a mailbox for each.
-func (p *items) newImports(clients int) []importedMail {
+func (p *itemsNode) newImports(clients int) []importedMail {
 	mail := make([]importedMail, clients)
 	for i := range mail {
 		messages := p.options.Items / clients
@@ -241,7 +241,7 @@ func (p *items) newImports(clients int) []importedMail {
 }
 
 // file returns the content of a file.
-func (p *items) file(number uint64) []byte {
+func (p *itemsNode) file(number uint64) []byte {
 	head := binary.BigEndian.AppendUint64(nil, number)
 	content := bytes.Clone(p.content)
 	copy(content, head[max(len(head)-len(content), 0):])
@@ -249,7 +249,7 @@ func (p *items) file(number uint64) []byte {
 }
 
 // objects counts the objects of the blob store.
-func (p *items) objects() (n int, err error) {
+func (p *itemsNode) objects() (n int, err error) {
 	err = filepath.WalkDir(filepath.Join(p.options.Data, "items", "blobs"), func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			n++
@@ -260,7 +260,7 @@ func (p *items) objects() (n int, err error) {
 }
 
 // checkMail exports all messages that were imported and compares them.
-func (p *items) checkMail(ctx context.Context) error {
+func (p *itemsNode) checkMail(ctx context.Context) error {
 	for _, m := range p.imported {
 		stored, err := io.ReadAll(newMail(m.messages, p.options.ItemSize))
 		if err != nil {

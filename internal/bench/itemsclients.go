@@ -13,13 +13,13 @@ import (
 
 // itemsClients are clients with connections of their own, as separate programs have.
 type itemsClients struct {
-	*items
+	*itemsNode
 	all []*client.Client
 }
 
 // connect connects clients, and has each of them open the connections that it will use.
-func (p *items) connect(ctx context.Context, n int) (c *itemsClients, err error) {
-	c = &itemsClients{items: p}
+func (p *itemsNode) connect(ctx context.Context, n int) (c *itemsClients, err error) {
+	c = &itemsClients{itemsNode: p}
 	for range n {
 		one, err := p.options.Client(p.Node)
 		if err != nil {

@@ -21,7 +21,7 @@ const (
 )
 
 // writeMail writes the mbox of each import to a file, with fsync.
-func (p *items) writeMail(mail []importedMail) (timing, error) {
+func (p *itemsNode) writeMail(mail []importedMail) (timing, error) {
 	return p.writePlain(len(mail), len(mail), func(i int, w *os.File) error {
 		_, err := io.Copy(w, newMail(mail[i].messages, p.options.ItemSize))
 		return err
@@ -29,7 +29,7 @@ func (p *items) writeMail(mail []importedMail) (timing, error) {
 }
 
 // writeFiles writes each of the files that a round stores to a file of its own, with fsync.
-func (p *items) writeFiles(clients int) (timing, error) {
+func (p *itemsNode) writeFiles(clients int) (timing, error) {
 	return p.writePlain(p.options.Items, clients, func(i int, w *os.File) error {
 		_, err := w.Write(p.file(uint64(i)))
 		return err
@@ -37,7 +37,7 @@ func (p *items) writeFiles(clients int) (timing, error) {
 }
 
 // writePlain writes n files in a new folder, which it then removes.
-func (p *items) writePlain(n, clients int, write func(i int, w *os.File) error) (t timing, err error) {
+func (p *itemsNode) writePlain(n, clients int, write func(i int, w *os.File) error) (t timing, err error) {
 	dir, err := os.MkdirTemp(p.options.Data, "plain-*")
 	if err != nil {
 		return t, err
@@ -53,7 +53,7 @@ func (p *items) writePlain(n, clients int, write func(i int, w *os.File) error) 
 
 // insertRows inserts the rows that imports made into another database, in as many
 // transactions and by as many writers.
-func (p *items) insertRows(ctx context.Context, mail []importedMail) (t timing, err error) {
+func (p *itemsNode) insertRows(ctx context.Context, mail []importedMail) (t timing, err error) {
 	all := make([][][]rowsOf, len(mail))
 	for i, m := range mail {
 		if all[i], err = p.importRows(ctx, m); err != nil {
@@ -79,7 +79,7 @@ func (p *items) insertRows(ctx context.Context, mail []importedMail) (t timing, 
 }
 
 // importRows returns the rows that an import made, for each of its transactions.
-func (p *items) importRows(ctx context.Context, m importedMail) (transactions [][]rowsOf, err error) {
+func (p *itemsNode) importRows(ctx context.Context, m importedMail) (transactions [][]rowsOf, err error) {
 	c, err := p.Containers.Find(ctx, p.Tenant.ID, container.Mailbox, m.mailbox)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -169,12 +170,14 @@ func (p *Param) date(v any) (any, error) {
 	return nil, p.typeError("a date", v)
 }
 
-var versionForm = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+var versionForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+})
 
 // normalVersion returns a key version as vaults write it, in lower case without hyphens.
 func normalVersion(s string) (string, error) {
 	lower := strings.ToLower(s)
-	if !versionForm.MatchString(lower) {
+	if !versionForm().MatchString(lower) {
 		return "", fail.New(api.InvalidArgument, "%.100q is not a valid key version", s).
 			WithHint("a key version is 32 hexadecimal digits: Get-AzKeyVaultKey -VaultName VAULT -Name KEY -IncludeVersions lists them")
 	}

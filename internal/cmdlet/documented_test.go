@@ -19,7 +19,7 @@ func TestDocumentedLinesCallTheOperationsTheyName(t *testing.T) {
 		},
 		{
 			`Set-DataEncryptionPolicy USA_mailboxes -Refresh`,
-			"ShowPolicy USA_mailboxes; RefreshPolicy " + guid1 + " {Depth: AllGenerations:false}",
+			"RefreshPolicy USA_mailboxes {Depth: AllGenerations:false}",
 		},
 		{
 			`Get-MailboxStatistics -Identity alice@contoso.com | fl DataEncryptionPolicyID`,

@@ -177,16 +177,31 @@ func (r *recorder) ListPolicies(context.Context, api.ListInput) (api.List[api.Po
 
 func (r *recorder) ShowPolicy(_ context.Context, in api.PolicyInput) (api.Policy, error) {
 	err := r.call("ShowPolicy", "%s", in.Policy)
+	p, refusal := r.policy(in)
+	return p, errors.Join(err, refusal)
+}
+
+// policy finds a policy as the service does.
+func (r *recorder) policy(in api.PolicyInput) (api.Policy, error) {
 	for _, p := range r.policies {
-		if in.Policy == p.Name || in.Policy == p.ID || in.Policy == p.Revision {
-			return p, err
+		switch {
+		case in.Policy != p.Name && in.Policy != p.ID && in.Policy != p.Revision:
+		case in.Kind != "" && in.Kind != p.Kind:
+			return api.Policy{}, &api.Problem{Code: api.NotFound, Detail: fmt.Sprintf("no %s policy is named %q: that is a %s policy", in.Kind, in.Policy, p.Kind),
+				Hint: fmt.Sprintf("Get-DataEncryptionPolicy shows the %s policies", in.Kind)}
+		default:
+			return p, nil
 		}
 	}
-	return api.Policy{}, errors.Join(err, &api.Problem{Code: api.NotFound, Detail: fmt.Sprintf("policy %q does not exist", in.Policy)})
+	return api.Policy{}, &api.Problem{Code: api.NotFound, Detail: fmt.Sprintf("policy %q does not exist", in.Policy)}
 }
 
 func (r *recorder) RefreshPolicy(_ context.Context, in api.RefreshPolicyInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.change("RefreshPolicy", in.Body.DryRun, "%s {Depth:%s AllGenerations:%v}", in.Policy, in.Body.Depth, in.Body.AllGenerations)
+	p, err := r.policy(in.PolicyInput)
+	if err != nil {
+		return api.Refreshed{}, err
+	}
+	return api.Refreshed{Policy: p, Limit: r.limit}, r.change("RefreshPolicy", in.Body.DryRun, "%s {Depth:%s AllGenerations:%v}", in.Policy, in.Body.Depth, in.Body.AllGenerations)
 }
 
 func (r *recorder) UpdatePolicy(_ context.Context, in api.UpdatePolicyInput) (api.Refreshed, error) {
@@ -197,11 +212,19 @@ func (r *recorder) SetPolicy(_ context.Context, in api.SetPolicyInput) (api.Poli
 	dryRun := in.Body.DryRun
 	in.Body.DryRun = false
 	raw, _ := json.Marshal(in.Body)
-	return r.policies[0], r.change("SetPolicy", dryRun, "%s %s", in.Policy, raw)
+	p, err := r.policy(in.PolicyInput)
+	if err != nil {
+		return p, err
+	}
+	return p, r.change("SetPolicy", dryRun, "%s %s", in.Policy, raw)
 }
 
 func (r *recorder) ReplacePolicyKeys(_ context.Context, in api.ReplacePolicyKeysInput) (api.Refreshed, error) {
-	return api.Refreshed{Policy: r.policies[0], Limit: r.limit}, r.change("ReplacePolicyKeys", in.Body.DryRun, "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
+	p, err := r.policy(in.PolicyInput)
+	if err != nil {
+		return api.Refreshed{}, err
+	}
+	return api.Refreshed{Policy: p, Limit: r.limit}, r.change("ReplacePolicyKeys", in.Body.DryRun, "%s %v %s", in.Policy, in.Body.Keys, in.Body.Depth)
 }
 
 func (r *recorder) LeavePolicy(_ context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
@@ -233,10 +256,14 @@ func (r *recorder) RestoreSites(_ context.Context, in api.RestoreSitesInput) (ap
 }
 
 func (r *recorder) RequestPurge(_ context.Context, in api.RequestPurgeInput) (api.Purge, error) {
-	return api.Purge{Policy: "USA_mailboxes", Limit: r.limit}, r.change("RequestPurge", in.Body.DryRun, "%s {Reason:%s Contact:%s Force:%v}", in.Policy, in.Body.Reason, in.Body.Contact, in.Body.Force)
+	p, err := r.policy(in.PolicyInput)
+	if err != nil {
+		return api.Purge{}, err
+	}
+	return api.Purge{Policy: p.Name, Limit: r.limit}, r.change("RequestPurge", in.Body.DryRun, "%s {Reason:%s Contact:%s Force:%v}", in.Policy, in.Body.Reason, in.Body.Contact, in.Body.Force)
 }
 
-func (r *recorder) ListGeos(context.Context, api.None) (api.List[api.Geo], error) {
+func (r *recorder) ListGeos(context.Context, api.ListInput) (api.List[api.Geo], error) {
 	return api.List[api.Geo]{Items: r.geos}, r.call("ListGeos", "")
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"keyroll/internal/cmdlet/syntax"
 	"keyroll/internal/fail"
@@ -13,7 +14,9 @@ import (
 
 // filterWords matches the words of a filter: a quoted text, an operator, a variable,
 // a number, or the name of a property.
-var filterWords = regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|-[A-Za-z]+|\$\w+|\d[\w.]*|[A-Za-z_]\w*`)
+var filterWords = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`'(?:[^']|'')*'|"[^"]*"|-[A-Za-z]+|\$\w+|\d[\w.]*|[A-Za-z_]\w*`)
+})
 
 // filter parses Exchange's filter language: conditions of the shell in which a
 // property has no $_. before it. An empty text accepts everything.
@@ -26,7 +29,7 @@ func (s *session) filter(text string, properties []string) (fits func(context.Co
 			WithHint(`write it as "DataEncryptionPolicy -eq 'CN=NAME%s'"`, under)
 	}
 	var unknown *fail.Error
-	condition := filterWords.ReplaceAllStringFunc(text, func(word string) string {
+	condition := filterWords().ReplaceAllStringFunc(text, func(word string) string {
 		if strings.ContainsAny(word[:1], `'"-$0123456789`) {
 			return word
 		}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"keyroll/api"
-	"keyroll/internal/fail"
 )
 
 // policyIdentity names a policy.
@@ -204,16 +203,6 @@ func (c *Call) policies(ctx context.Context, kind api.PolicyKind) ([]api.Policy,
 	return fit, err
 }
 
-// policyOf returns the policy that -Identity names, which must be of the kind.
-func (c *Call) policyOf(ctx context.Context, kind api.PolicyKind) (api.Policy, error) {
-	p, err := c.Service.ShowPolicy(ctx, api.PolicyInput{Policy: policyName(c.text("Identity"))})
-	if err == nil && p.Kind != kind {
-		err = fail.New(api.NotFound, "no %s policy is named %q: that is a %s policy", kind, c.text("Identity"), p.Kind).
-			WithHint("%s shows the %s policies", strings.Replace(c.cmdlet.Name, "Set-", "Get-", 1), kind)
-	}
-	return p, err
-}
-
 func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	return func(ctx context.Context, c *Call) error {
 		if c.flag("AllGenerations") && c.text("Depth") != "Root" {
@@ -227,21 +216,29 @@ func setPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 		if !changes && !c.flag("Refresh") && !c.flag("Replace") && !c.flag("PermanentDataPurgeRequested") {
 			return invalid("no change is given").WithHint("give at least one of -Refresh, -Replace, -Name, -Description, -Enabled")
 		}
-		p, err := c.policyOf(ctx, kind)
-		if err != nil {
-			return err
+		of, ask := api.PolicyInput{Policy: policyName(c.text("Identity")), Kind: kind}, c.flag("PermanentDataPurgeRequested")
+		name := of.Policy
+		if c.flag("WhatIf") || c.asks(ask) { // the description has the name, whatever -Identity is
+			p, err := c.Service.ShowPolicy(ctx, of)
+			if err != nil {
+				return err
+			}
+			of.Policy, name = p.ID, p.Name
 		}
-		what, act := c.policyAct(p)
-		return c.changeIf(ctx, c.flag("PermanentDataPurgeRequested"), func() (*Object, error) {
+		what, act := c.policyAct(name)
+		return c.changeIf(ctx, ask, func() (*Object, error) {
+			of := of
 			if changes {
-				in := api.SetPolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}}
+				in := api.SetPolicyInput{PolicyInput: of}
 				in.Body.Name, in.Body.Description, in.Body.Enabled = c.optionalText("Name"), c.optionalText("Description"), c.optionalBool("Enabled")
 				in.Body.DryRunOption = c.dryRun()
-				if _, err := c.Service.SetPolicy(ctx, in); err != nil {
+				p, err := c.Service.SetPolicy(ctx, in)
+				if err != nil {
 					return nil, err
 				}
+				of.Policy = p.ID // the name may have changed
 			}
-			return nil, act(ctx)
+			return nil, act(ctx, of)
 		}, "%s", what)
 	}
 }
@@ -255,11 +252,11 @@ func (c *Call) optionalText(name string) *string {
 
 // policyAct returns what a Set cmdlet does in addition to changing the settings: a
 // description and a function.
-func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) error) {
-	of, depth := api.PolicyInput{Policy: p.ID}, api.Depth(strings.ToLower(c.text("Depth")))
+func (c *Call) policyAct(name string) (what string, act func(context.Context, api.PolicyInput) error) {
+	depth := api.Depth(strings.ToLower(c.text("Depth")))
 	switch {
 	case c.flag("Refresh"):
-		return "Refresh policy " + p.Name, func(ctx context.Context) error {
+		return "Refresh policy " + name, func(ctx context.Context, of api.PolicyInput) error {
 			in := api.RefreshPolicyInput{PolicyInput: of}
 			in.Body.Depth, in.Body.AllGenerations, in.Body.DryRunOption = depth, c.flag("AllGenerations"), c.dryRun()
 			done, err := c.Service.RefreshPolicy(ctx, in)
@@ -267,7 +264,7 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			return err
 		}
 	case c.flag("Replace"):
-		return "Replace the keys of policy " + p.Name + " by " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context) error {
+		return "Replace the keys of policy " + name + " by " + strings.Join(c.texts("AzureKeyIDs"), ", "), func(ctx context.Context, of api.PolicyInput) error {
 			in := api.ReplacePolicyKeysInput{PolicyInput: of}
 			in.Body.Depth, in.Body.Keys, in.Body.DryRunOption = depth, c.texts("AzureKeyIDs"), c.dryRun()
 			done, err := c.Service.ReplacePolicyKeys(ctx, in)
@@ -275,7 +272,7 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			return err
 		}
 	case c.flag("PermanentDataPurgeRequested"):
-		return "Request the purge of policy " + p.Name + " and of all that it protects, irreversibly", func(ctx context.Context) error {
+		return "Request the purge of policy " + name + " and of all that it protects, irreversibly", func(ctx context.Context, of api.PolicyInput) error {
 			in := api.RequestPurgeInput{PolicyInput: of}
 			in.Body.Reason, in.Body.Contact, in.Body.Force = c.text("PermanentDataPurgeReason"), c.text("PermanentDataPurgeContact"), c.flag("Force")
 			in.Body.DryRunOption = c.dryRun()
@@ -287,5 +284,5 @@ func (c *Call) policyAct(p api.Policy) (what string, act func(context.Context) e
 			return err
 		}
 	}
-	return "Change policy " + p.Name, func(context.Context) error { return nil }
+	return "Change policy " + name, func(context.Context, api.PolicyInput) error { return nil }
 }

@@ -1,6 +1,7 @@
 package cmdlet
 
 import (
+	"context"
 	"strings"
 	"testing"
 )
@@ -10,12 +11,12 @@ func TestPoliciesOfBothKindsAreSet(t *testing.T) {
 	for _, test := range []struct{ line, calls string }{
 		{"New-DataEncryptionPolicy p -AzureKeyIDs " + keys + " -Enabled $false", "CreatePolicy {Kind:mailbox Name:p Description: Keys:[https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k]}; SetPolicy " + guid1 + ` {"enabled":false}`},
 		{"New-M365DataAtRestEncryptionPolicy p -AzureKeyIDs " + keys + " -DomainController dc1", "CreatePolicy {Kind:multi-workload Name:p Description: Keys:[https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k]}"},
-		{"Set-DataEncryptionPolicy USA_mailboxes -Replace -AzureKeyIDs " + keys + " -Depth Root", "ShowPolicy USA_mailboxes; ReplacePolicyKeys " + guid1 + " [https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k] root"},
-		{"Set-DataEncryptionPolicy USA_mailboxes -Name new -Description 'for all' -Enabled $false", "ShowPolicy USA_mailboxes; SetPolicy " + guid1 + ` {"name":"new","description":"for all","enabled":false}`},
-		{"Set-DataEncryptionPolicy USA_mailboxes -Refresh -Enabled $true", "ShowPolicy USA_mailboxes; SetPolicy " + guid1 + ` {"enabled":true}; RefreshPolicy ` + guid1 + " {Depth: AllGenerations:false}"},
+		{"Set-DataEncryptionPolicy USA_mailboxes -Replace -AzureKeyIDs " + keys + " -Depth Root", "ReplacePolicyKeys USA_mailboxes [https://a.vault.azure.net/keys/k https://b.vault.azure.net/keys/k] root"},
+		{"Set-DataEncryptionPolicy USA_mailboxes -Name new -Description 'for all' -Enabled $false", `SetPolicy USA_mailboxes {"name":"new","description":"for all","enabled":false}`},
+		{"Set-DataEncryptionPolicy USA_mailboxes -Refresh -Enabled $true", `SetPolicy USA_mailboxes {"enabled":true}; RefreshPolicy ` + guid1 + " {Depth: AllGenerations:false}"},
 		{"Set-DataEncryptionPolicy USA_mailboxes -PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann -Force -Confirm:$false",
-			"ShowPolicy USA_mailboxes; RequestPurge " + guid1 + " {Reason:exit Contact:Ann Force:true}"},
-		{"Set-M365DataAtRestEncryptionPolicy Contoso_Global -Refresh -Force", "ShowPolicy Contoso_Global; RefreshPolicy " + guid4 + " {Depth: AllGenerations:false}"},
+			"RequestPurge USA_mailboxes {Reason:exit Contact:Ann Force:true}"},
+		{"Set-M365DataAtRestEncryptionPolicy Contoso_Global -Refresh -Force", "RefreshPolicy Contoso_Global {Depth: AllGenerations:false}"},
 		{"Get-M365DataAtRestEncryptionPolicy $null", "ListPolicies"},
 		{"Set-M365DataAtRestEncryptionPolicyAssignment Contoso_Global", "AssignPolicy Contoso_Global"},
 		{"Set-M365DataAtRestEncryptionPolicyAssignment $null", "ShowAssignment; LeavePolicy " + guid4},
@@ -29,6 +30,33 @@ func TestPoliciesOfBothKindsAreSet(t *testing.T) {
 	} {
 		if got := mustRun(t, test.line, nil); strings.Join(got.calls, "; ") != test.calls {
 			t.Errorf("%s\n got %s\nwant %s", test.line, strings.Join(got.calls, "; "), test.calls)
+		}
+	}
+}
+
+// A confirmation and -WhatIf name the policy, whatever it was named by; only they have to
+// read it first.
+func TestADescribedChangeOfAPolicyNamesIt(t *testing.T) {
+	const identity = guid1
+	for _, test := range []struct{ line, description string }{
+		{"-Refresh", "Refresh policy USA_mailboxes"},
+		{"-Name new", "Change policy USA_mailboxes"},
+		{"-PermanentDataPurgeRequested -PermanentDataPurgeReason exit -PermanentDataPurgeContact Ann",
+			"Request the purge of policy USA_mailboxes and of all that it protects, irreversibly"},
+	} {
+		line := "Set-DataEncryptionPolicy " + identity + " " + test.line
+		asked := ""
+		got := mustRun(t, line+" -Confirm", func(o *Options) {
+			o.Confirm = func(_ context.Context, question string) (bool, error) { asked = question; return true, nil }
+		})
+		if asked != test.description+"?" || len(got.calls) != 2 || got.calls[0] != "ShowPolicy "+identity {
+			t.Errorf("%s asked %q, %q", line, asked, got.calls)
+		}
+		if got := mustRun(t, line+" -WhatIf", nil); got.out != "What if: "+test.description+".\n" {
+			t.Errorf("%s: %q", line, got.out)
+		}
+		if got := mustRun(t, line+" -Confirm:$false", nil); len(got.calls) != 1 || strings.HasPrefix(got.calls[0], "ShowPolicy") {
+			t.Errorf("%s: %q", line, got.calls)
 		}
 	}
 }

@@ -36,7 +36,7 @@ type Service interface {
 	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
 	RequestPurge(context.Context, api.RequestPurgeInput) (api.Purge, error)
 
-	ListGeos(context.Context, api.None) (api.List[api.Geo], error)
+	ListGeos(context.Context, api.ListInput) (api.List[api.Geo], error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 }
 

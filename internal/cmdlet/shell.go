@@ -182,6 +182,14 @@ func (c *Call) confirm(ctx context.Context, format string, args ...any) error {
 	return c.confirmIf(ctx, c.cmdlet.Confirms, format, args...)
 }
 
+// asks reports whether to ask for a confirmation; without -Confirm, ask decides.
+func (c *Call) asks(ask bool) bool {
+	if given := c.optionalBool("Confirm"); given != nil {
+		return *given
+	}
+	return ask
+}
+
 // confirmIf is confirm; without -Confirm, ask decides whether to ask for a confirmation.
 func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...any) error {
 	act := escaped(fmt.Sprintf(format, args...))
@@ -195,10 +203,7 @@ func (c *Call) confirmIf(ctx context.Context, ask bool, format string, args ...a
 		}
 		return errWhatIf
 	}
-	if given := c.optionalBool("Confirm"); given != nil {
-		ask = *given
-	}
-	if !ask {
+	if !c.asks(ask) {
 		return nil
 	}
 	if c.Confirm == nil {

@@ -149,7 +149,7 @@ func (c *Call) selectGeo(ctx context.Context) (api.Geo, error) {
 			return api.Geo{}, invalid("%.200q is not a valid URL of a site", identity).WithHint("write it as https://contoso-admin.sharepoint.com")
 		}
 	}
-	all, err := c.Service.ListGeos(ctx, api.None{})
+	all, err := c.Service.ListGeos(ctx, api.ListInput{})
 	if err != nil {
 		return api.Geo{}, err
 	}
@@ -294,7 +294,7 @@ func getSiteProtection(ctx context.Context, c *Call) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.Service.ListGeos(ctx, api.None{})
+	all, err := c.Service.ListGeos(ctx, api.ListInput{})
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func connectAccount(ctx context.Context, c *Call) error {
 
 func setContext(_ context.Context, c *Call) error {
 	id := strings.ToLower(c.text("Subscription"))
-	if !guidForm.MatchString(id) {
+	if !guidForm().MatchString(id) {
 		return invalid("%.100q is not a valid subscription id", id).WithHint("a subscription id is a GUID")
 	}
 	c.subscription = id

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -149,7 +150,7 @@ func newVault(ctx context.Context, c *Call) error {
 		v.SKU = "standard"
 	}
 	if c.has("SubscriptionId") {
-		if v.Subscription = strings.ToLower(c.text("SubscriptionId")); !guidForm.MatchString(v.Subscription) {
+		if v.Subscription = strings.ToLower(c.text("SubscriptionId")); !guidForm().MatchString(v.Subscription) {
 			return invalid("%.100q is not a valid subscription id", v.Subscription).WithHint("a subscription id is a GUID")
 		}
 	}
@@ -290,7 +291,9 @@ func undoVaultRemoval(ctx context.Context, c *Call) error {
 	return c.emit(vaultObject(v))
 }
 
-var guidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+var guidForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+})
 
 // services are the principals under which the service accesses vaults, with their
 // names in the documentation.
@@ -310,7 +313,7 @@ func (c *Call) principal() (Access, error) {
 		return Access{Name: c.text("UserPrincipalName")}, nil
 	}
 	id := c.text("ServicePrincipalName") + c.text("ObjectId")
-	if !guidForm.MatchString(id) {
+	if !guidForm().MatchString(id) {
 		return Access{}, invalid("%.100q is not a valid id of a principal", id).
 			WithHint("name a service by its application id, a GUID such as 00000002-0000-0ff1-ce00-000000000000")
 	}

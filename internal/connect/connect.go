@@ -176,7 +176,7 @@ func (t Target) CheckTenant(ctx context.Context) error {
 		return err
 	}
 	defer k.Close()
-	_, err = k.ListGeos(ctx, api.None{})
+	_, err = k.ListGeos(ctx, api.ListInput{PageInput: api.PageInput{Limit: 1}})
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/container/containertest"
@@ -47,6 +49,10 @@ func newFixture(t testing.TB, db *store.DB, policies *containertest.Policies) fi
 	t.Helper()
 	w := fixture{TB: t, ctx: context.Background(), db: db, policies: policies, tenant: store.NewID()}
 	w.all = containertest.Containers{Containers: container.New(db, policies, testSlots, func() time.Time { return testTime }), DB: db}
+	w.must(db.InTx(w.ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec(w.ctx, `INSERT INTO tenant (id, tenant, guid, name, created) VALUES (?1, ?1, ?2, ?2, 0)`, w.tenant, uuid.NewString())
+		return err
+	}))
 	w.managed = policies.Create(t, w.tenant, containertest.ServiceManaged)
 	w.must(w.all.Bootstrap(w.ctx, w.tenant))
 	return w

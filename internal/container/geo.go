@@ -2,11 +2,11 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -20,12 +20,12 @@ type Geo struct {
 	ID      int64 // 0: the default geo, which has no row
 	Name    string
 	Hosts   []string  // normalised and sorted; empty for the default geo
-	Created time.Time // zero for the default geo
+	Created time.Time // of the default geo: when the tenant was created
 	Damaged []error   // one for each host that cannot be decrypted
 }
 
-// defaultGeo is the name of the geo of all sites whose host belongs to no other geo.
-const defaultGeo = "default"
+// DefaultGeo is the name of the geo of all sites whose host belongs to no other geo.
+const DefaultGeo = "default"
 
 // mostGeos bounds the geos of a tenant, mostHosts the hosts of a geo.
 const (
@@ -33,15 +33,15 @@ const (
 	mostHosts = 100
 )
 
-var geoName = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`)
+var geoName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z -]{0,30}[0-9A-Za-z])?$`) })
 
 // NewGeo validates name and hosts and returns a geo for AddGeo.
 func (s *Containers) NewGeo(name string, hosts []string) (Geo, error) {
-	if !geoName.MatchString(name) {
+	if !geoName().MatchString(name) {
 		return Geo{}, fail.New(api.InvalidArgument, "geo name %.300q must be 1 to 32 letters, digits, hyphens and spaces", name)
 	}
-	if strings.EqualFold(name, defaultGeo) {
-		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", defaultGeo)
+	if strings.EqualFold(name, DefaultGeo) {
+		return Geo{}, fail.New(api.AlreadyExists, "geo %q exists: every tenant has it", DefaultGeo)
 	}
 	if len(hosts) == 0 || len(hosts) > mostHosts {
 		return Geo{}, fail.New(api.InvalidArgument, "geo %q: %d hosts are given; a geo must have 1 to %d", name, len(hosts), mostHosts)
@@ -114,34 +114,20 @@ func (s *Containers) AddGeo(ctx context.Context, tx *store.Tx, tenant int64, g G
 }
 
 // Geos returns the geos of a tenant, the default one first, the others in the order
-// in which they were made. The directory must have been opened before.
+// in which they were made: with one query. The directory must have been opened before.
 func (s *Containers) Geos(ctx context.Context, tx *store.Tx, tenant int64) ([]Geo, error) {
 	d, err := s.openedDirectory(tenant, "list geos")
 	if err != nil {
 		return nil, err
 	}
-	named, err := selectGeos(ctx, tx, tenant)
+	list, err := selectGeos(ctx, tx, tenant, d.Open)
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := selectGeoHosts(ctx, tx, tenant)
-	if err != nil {
-		return nil, err
+	for i := range list {
+		slices.Sort(list[i].Hosts)
 	}
-	for _, h := range hosts {
-		host, err := d.Open(h.id, h.sealed)
-		for i := range named {
-			if named[i].ID == h.geo && err != nil {
-				named[i].Damaged = append(named[i].Damaged, fmt.Errorf("geo %q: a host of it: %w", named[i].Name, err))
-			} else if named[i].ID == h.geo {
-				named[i].Hosts = append(named[i].Hosts, host)
-			}
-		}
-	}
-	for i := range named {
-		slices.Sort(named[i].Hosts)
-	}
-	return append([]Geo{{Name: defaultGeo}}, named...), nil
+	return list, nil
 }
 
 // FindGeo returns the geo with a name or with the URL of its admin site: the default
@@ -175,14 +161,6 @@ func (s *Containers) FindGeo(ctx context.Context, tx *store.Tx, tenant int64, id
 		return all[i], nil
 	}
 	return Geo{}, fail.New(api.NotFound, "geo %q does not exist", identity).WithHint("keyroll geo list shows the geos")
-}
-
-// GeoName returns the name of a geo, or fails NotFound.
-func (s *Containers) GeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (string, error) {
-	if id == 0 {
-		return defaultGeo, nil
-	}
-	return selectGeoName(ctx, tx, tenant, id)
 }
 
 // SitesByGeo counts the sites of each geo that has any, by its id.

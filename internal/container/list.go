@@ -83,7 +83,7 @@ func (s *Containers) list(ctx context.Context, tx *store.Tx, tenant int64, where
 			l.NoPolicyKey = fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
 		}
 		if l.Geo == 0 {
-			l.GeoName = defaultGeo
+			l.GeoName = DefaultGeo
 		} else if l.GeoName == "" {
 			return l, fail.New(api.NotFound, "geo %d does not exist", l.Geo)
 		}

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -15,10 +14,11 @@ import (
 const (
 	insertGeo     = `INSERT INTO geo (id, tenant, name, name_key, created) VALUES (?1, ?2, ?3, ?4, ?5)`
 	insertGeoHost = `INSERT INTO geo_host (id, tenant, geo, host_hash, host) VALUES (?1, ?2, ?3, ?4, ?5)`
-	geoByID       = `SELECT name FROM geo WHERE tenant = ?1 AND id = ?2`
-	allGeos       = `SELECT id, name, created FROM geo WHERE tenant = ?1 ORDER BY id`
-	allGeoHosts   = `SELECT id, geo, host_hash, host FROM geo_host WHERE tenant = ?1 ORDER BY id`
-	sitesByGeo    = `SELECT geo, COUNT(*) FROM container WHERE tenant = ?1 AND kind = ?2 GROUP BY geo`
+	allGeos       = `SELECT t.created, COALESCE(g.id, 0), COALESCE(g.name, ''), COALESCE(g.created, 0), COALESCE(h.id, 0), h.host
+		FROM tenant t LEFT JOIN geo g ON g.tenant = t.id LEFT JOIN geo_host h ON h.tenant = t.id AND h.geo = g.id
+		WHERE t.id = ?1 ORDER BY g.id, h.id`
+	allGeoHosts = `SELECT id, geo, host_hash, host FROM geo_host WHERE tenant = ?1 ORDER BY id`
+	sitesByGeo  = `SELECT geo, COUNT(*) FROM container WHERE tenant = ?1 AND kind = ?2 GROUP BY geo`
 )
 
 // geoHostRow is a host of a geo as it is stored.
@@ -27,25 +27,36 @@ type geoHostRow struct {
 	hash, sealed []byte
 }
 
-// selectGeos returns all geos except the default one, without their hosts.
-func selectGeos(ctx context.Context, tx *store.Tx, tenant int64) (list []Geo, err error) {
+// selectGeos returns all geos, the default one first, with the hosts that open decrypts.
+func selectGeos(ctx context.Context, tx *store.Tx, tenant int64, open func(id int64, sealed []byte) (string, error)) (list []Geo, err error) {
 	err = eachRow(ctx, tx, func(scan func(...any) error) error {
 		var g Geo
-		var created int64
-		err := scan(&g.ID, &g.Name, &created)
-		g.Created = time.UnixMilli(created)
-		list = append(list, g)
-		return err
+		var began, created, hostID int64
+		var sealed []byte
+		if err := scan(&began, &g.ID, &g.Name, &created, &hostID, &sealed); err != nil {
+			return err
+		}
+		if list == nil {
+			list = []Geo{{Name: DefaultGeo, Created: time.UnixMilli(began)}}
+		}
+		if g.ID != list[len(list)-1].ID {
+			g.Created = time.UnixMilli(created)
+			list = append(list, g)
+		}
+		if last := &list[len(list)-1]; hostID != 0 {
+			host, err := open(hostID, sealed)
+			if err != nil {
+				last.Damaged = append(last.Damaged, fmt.Errorf("geo %q: a host of it: %w", last.Name, err))
+			} else {
+				last.Hosts = append(last.Hosts, host)
+			}
+		}
+		return nil
 	}, allGeos, tenant)
-	return list, err
-}
-
-func selectGeoName(ctx context.Context, tx *store.Tx, tenant, id int64) (name string, err error) {
-	err = tx.QueryRow(ctx, geoByID, tenant, id).Scan(&name)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = fail.New(api.NotFound, "geo %d does not exist", id)
+	if err == nil && list == nil {
+		err = fail.New(api.NotFound, "tenant %d does not exist", tenant)
 	}
-	return name, err
+	return list, err
 }
 
 func selectGeoHosts(ctx context.Context, tx *store.Tx, tenant int64) (list []geoHostRow, err error) {

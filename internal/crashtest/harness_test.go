@@ -236,7 +236,7 @@ func checkSettled(t *testing.T, w *nodetest.World) {
 	for _, s := range sites.Items {
 		checkUnderNewestKey(t, w, s.URL, s.Protection)
 	}
-	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
+	stores, err := w.Client.ListWorkloads(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func view(t *testing.T, w *nodetest.World) model {
 			m.Sites[s.URL][f.Path] = digest(w.Get(s.URL, f.Path))
 		}
 	}
-	stores, err := w.Client.ListWorkloads(t.Context(), api.None{})
+	stores, err := w.Client.ListWorkloads(t.Context(), api.ListInput{})
 	if err != nil {
 		t.Fatal(err)
 	}

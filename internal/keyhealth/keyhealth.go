@@ -181,7 +181,29 @@ func (h Health) API() *api.KeyHealth {
 }
 
 // All returns all records of a tenant.
-func All(ctx context.Context, tx *store.Tx, tenant int64) (map[Root]Health, error) {
+func All(ctx context.Context, tx *store.Tx, tenant int64) (Healths, error) {
+	return read(ctx, tx, tenant, "")
+}
+
+// OfPolicies returns the records of some policies of a tenant: with one query.
+func OfPolicies(ctx context.Context, tx *store.Tx, tenant int64, policies []int64) (Healths, error) {
+	if len(policies) == 0 {
+		return nil, nil
+	}
+	in, args := store.InList(policies, []any{tenant})
+	return read(ctx, tx, tenant, ` AND policy IN `+in, args[1:]...)
+}
+
+// Healths has records by the keys as they are stored.
+type Healths map[Root]Health
+
+// Of returns a record; one that does not exist is the zero Health.
+func (h Healths) Of(r Root) Health {
+	r.Key = r.Key.Fold()
+	return h[r]
+}
+
+func read(ctx context.Context, tx *store.Tx, tenant int64, and string, args ...any) (Healths, error) {
 	type record struct {
 		Root
 		Health
@@ -191,11 +213,11 @@ func All(ctx context.Context, tx *store.Tx, tenant int64) (map[Root]Health, erro
 		err = row.Scan(&r.Policy, &r.Principal, &r.Key.Vault, &r.Key.Key, &r.Key.Version, &r.State, &r.Reason, &since)
 		r.Tenant, r.Since = tenant, time.UnixMilli(since)
 		return r, err
-	}, `SELECT policy, principal, vault, key_name, version, state, reason, since FROM root_health WHERE tenant = ?1`, tenant)
+	}, `SELECT policy, principal, vault, key_name, version, state, reason, since FROM root_health WHERE tenant = ?1`+and, append([]any{tenant}, args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("read the health of customer keys: %w", err)
 	}
-	all := map[Root]Health{}
+	all := Healths{}
 	for _, r := range list {
 		all[r.Root] = r.Health
 	}

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -28,12 +29,14 @@ const (
 // dateForms are the forms of a Date field after comments have been removed and white
 // space has been reduced to single spaces: that of RFC 5322 with the additions of
 // section 4.3 and some common deviations, that of asctime, and that of RFC 3339.
-var dateForms = []*regexp.Regexp{
-	regexp.MustCompile(`^` + dateDay + `(?P<day>[0-9]{1,2})[ -]?(?P<month>[A-Za-z]{3,})\.?,?[ -]?(?P<year>[0-9]{2,4}),? ` + dateTime + dateZone + `$`),
-	regexp.MustCompile(`^` + dateDay + `(?P<month>[A-Za-z]{3,})\.? (?P<day>[0-9]{1,2}),? ` + dateTime + dateZone + `,? (?P<year>[0-9]{4})$`),
-	regexp.MustCompile(`^` + dateDay + `(?P<month>[A-Za-z]{3,})\.? (?P<day>[0-9]{1,2}),? (?P<year>[0-9]{4}),? ` + dateTime + dateZone + `$`),
-	regexp.MustCompile(`^(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[Tt ]` + dateTime + dateZone + `$`),
-}
+var dateForms = sync.OnceValue(func() []*regexp.Regexp {
+	return []*regexp.Regexp{
+		regexp.MustCompile(`^` + dateDay + `(?P<day>[0-9]{1,2})[ -]?(?P<month>[A-Za-z]{3,})\.?,?[ -]?(?P<year>[0-9]{2,4}),? ` + dateTime + dateZone + `$`),
+		regexp.MustCompile(`^` + dateDay + `(?P<month>[A-Za-z]{3,})\.? (?P<day>[0-9]{1,2}),? ` + dateTime + dateZone + `,? (?P<year>[0-9]{4})$`),
+		regexp.MustCompile(`^` + dateDay + `(?P<month>[A-Za-z]{3,})\.? (?P<day>[0-9]{1,2}),? (?P<year>[0-9]{4}),? ` + dateTime + dateZone + `$`),
+		regexp.MustCompile(`^(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[Tt ]` + dateTime + dateZone + `$`),
+	}
+})
 
 const months = "janfebmaraprmayjunjulaugsepoctnovdec"
 
@@ -43,7 +46,7 @@ const months = "janfebmaraprmayjunjulaugsepoctnovdec"
 func readDate(value string) time.Time {
 	value = strings.Join(strings.Fields(withoutComments(value)), " ")
 	value = strings.NewReplacer(" ,", ",", " : ", ":", " :", ":", ": ", ":").Replace(value)
-	for _, form := range dateForms {
+	for _, form := range dateForms() {
 		if found := form.FindStringSubmatch(value); found != nil {
 			parts := map[string]string{}
 			for i, name := range form.SubexpNames() {

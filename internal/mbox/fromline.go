@@ -3,6 +3,7 @@ package mbox
 import (
 	"bytes"
 	"regexp"
+	"sync"
 )
 
 // fromLine is the beginning of the line that starts a message of an mbox (RFC 4155,
@@ -32,14 +33,16 @@ const fromDate = `(?:(?:mon|tue|wed|thu|fri|sat|sun)[ \t]+){1,2}` +
 // fromForms are the forms of a From_ line. Either the sender is one word, or two
 // words with "at" between them as pipermail writes them, or quoted, or missing, and
 // any text may follow the date; or the sender is any text, and nothing follows the date.
-var fromForms = regexp.MustCompile(`(?i)^From[ \t]+(?:` +
-	`(?:(?:[^ \t"]+|"[^"]*"[^ \t"]*)+[ \t]+(?:at[ \t]+\S+[ \t]+)?)?` + fromDate + `(?:[ \t]|$)` +
-	`|[^ \t].*[ \t]` + fromDate + `[ \t]*$)`)
+var fromForms = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^From[ \t]+(?:` +
+		`(?:(?:[^ \t"]+|"[^"]*"[^ \t"]*)+[ \t]+(?:at[ \t]+\S+[ \t]+)?)?` + fromDate + `(?:[ \t]|$)` +
+		`|[^ \t].*[ \t]` + fromDate + `[ \t]*$)`)
+})
 
 // isFromLine reports whether a line that begins with "From " has a sender and a
 // date; such a line in the text of a message hardly ever does.
 func isFromLine(line []byte) bool {
-	return len(line) <= maxFromLine && fromForms.Match(bytes.TrimRight(line, "\r\n"))
+	return len(line) <= maxFromLine && fromForms().Match(bytes.TrimRight(line, "\r\n"))
 }
 
 // isField reports whether a line begins as a header field does (RFC 5322,

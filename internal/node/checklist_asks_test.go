@@ -152,7 +152,7 @@ func (x tenancy) protection(k kind) (p api.Protection) {
 		p = s.Protection
 	default:
 		var list api.List[api.Workload]
-		list, err = x.Client.ListWorkloads(ctx, api.None{})
+		list, err = x.Client.ListWorkloads(ctx, api.ListInput{})
 		for _, w := range list.Items {
 			if w.Name == k.unit {
 				p = w.Protection

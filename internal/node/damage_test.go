@@ -147,7 +147,7 @@ var acts = map[string]func(ctx context.Context, w *damagedNode) error{
 	"list backups": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListBackups(ctx, api.ListInput{}))
 	},
-	"list geos": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListGeos(ctx, api.None{})) },
+	"list geos": func(ctx context.Context, w *damagedNode) error { return whole(w.Client.ListGeos(ctx, api.ListInput{})) },
 	"list purges": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListPurges(ctx, api.ListInput{}))
 	},

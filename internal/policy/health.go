@@ -9,7 +9,6 @@ import (
 	"keyroll/internal/keyhealth"
 	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
-	"keyroll/internal/store"
 )
 
 // rootOf names a customer key version of a revision as its policy uses it.
@@ -38,12 +37,11 @@ func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revision
 	return keyhealth.ClassifyFailure(ctx, p.db, roots, failed)
 }
 
-// HealthOf returns the health of a customer key version of a policy, nil if kv names
-// no key.
-func (p *Policies) HealthOf(ctx context.Context, tx *store.Tx, pol Policy, kv envelope.KeyVersion) (*api.KeyHealth, error) {
+// healthOf returns the recorded health of a customer key version of a policy, nil if kv
+// names no key.
+func (pol Policy) healthOf(all keyhealth.Healths, kv envelope.KeyVersion) *api.KeyHealth {
 	if kv.Key == "" {
-		return nil, nil
+		return nil
 	}
-	h, err := keyhealth.Of(ctx, tx, keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: profiles.Of(pol.Kind).Identity, Key: kv})
-	return h.API(), err
+	return all.Of(keyhealth.Root{Tenant: pol.Tenant, Policy: pol.ID, Principal: profiles.Of(pol.Kind).Identity, Key: kv}).API()
 }

@@ -103,7 +103,8 @@ func TestHealthOfACustomerKey(t *testing.T) {
 		health := func() *api.KeyHealth {
 			var h *api.KeyHealth
 			w.View(func(tx *store.Tx) (err error) {
-				h, err = w.Policies.HealthOf(w.Ctx, tx, pol, w.Vaults.Newest("A-p", "k"))
+				l, _, err := w.Policies.ListOne(w.Ctx, tx, w.Tenant, pol.ID)
+				h = l.PrimaryHealth
 				return err
 			})
 			return h

@@ -328,11 +328,6 @@ func (p *Policies) List(ctx context.Context, tx *store.Tx, tenant int64) ([]Poli
 	return selectPolicies(ctx, tx, `p.tenant = ?1 ORDER BY p.id`, tenant)
 }
 
-// Page returns the first limit policies with an id above after, as List does.
-func (p *Policies) Page(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Policy, error) {
-	return selectPolicies(ctx, tx, `p.tenant = ?1 AND p.id > ?2 ORDER BY p.id LIMIT ?3`, tenant, after, limit)
-}
-
 // ByID returns a policy.
 func (p *Policies) ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Policy, error) {
 	return single(selectPolicies(ctx, tx, `p.tenant = ?1 AND p.id = ?2`, tenant, id))

@@ -155,23 +155,3 @@ func (p *Policies) EraseAll(ctx context.Context, tx *store.Tx, tenant, policy in
 	}
 	return err
 }
-
-// Versions returns every customer key version that a revision of a policy was
-// ever wrapped by, the oldest first.
-func (p *Policies) Versions(ctx context.Context, tx *store.Tx, tenant, policy int64) ([]envelope.KeyVersion, error) {
-	all, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy = ?2 AND r.primary_key_name <> '' ORDER BY r.created, r.id`, tenant, policy)
-	if err != nil {
-		return nil, err
-	}
-	var list []envelope.KeyVersion
-	seen := map[envelope.KeyVersion]bool{}
-	for _, r := range all {
-		for _, kv := range []envelope.KeyVersion{r.Primary, r.Secondary} {
-			if !seen[kv.Fold()] {
-				seen[kv.Fold()] = true
-				list = append(list, kv)
-			}
-		}
-	}
-	return list, nil
-}

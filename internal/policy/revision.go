@@ -212,19 +212,6 @@ func (p *Policies) RevisionOf(ctx context.Context, tx *store.Tx, tenant, policyK
 	return r.toRevision(), nil
 }
 
-// LastRevision returns the newest revision of a policy key, whether its wraps
-// are kept or not.
-func (p *Policies) LastRevision(ctx context.Context, tx *store.Tx, tenant, policyKey int64) (Revision, error) {
-	list, err := selectRevisions(ctx, tx, `r.tenant = ?1 AND r.policy_key = ?2 ORDER BY r.id DESC LIMIT 1`, tenant, policyKey)
-	if err == nil && len(list) == 0 {
-		err = fail.New(api.NotFound, "policy key %d does not exist", policyKey)
-	}
-	if err != nil {
-		return Revision{}, err
-	}
-	return list[0].toRevision(), nil
-}
-
 func (r revisionRow) toRevision() Revision {
 	return Revision{GUID: r.ID, Policy: r.Policy, PolicyKey: r.Binding.PolicyKey, Generation: r.Binding.Generation,
 		Primary: r.Primary, Secondary: r.Secondary, Created: r.Created,

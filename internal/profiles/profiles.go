@@ -15,6 +15,8 @@ import (
 // values.
 type Profile struct {
 	Kind api.PolicyKind
+	// ListedBy names the command or cmdlet that lists the policies of the kind.
+	ListedBy string
 	// Keys is how many customer keys a policy names: two, or none if only the
 	// service holds the roots.
 	Keys int
@@ -62,22 +64,22 @@ const hedgeOffset = 200 * time.Millisecond
 // All has one row for each kind of policy.
 var All = []Profile{
 	{
-		Kind: api.MailboxPolicy, Keys: 2, Versionless: true, Identity: rootkey.Exchange,
+		Kind: api.MailboxPolicy, ListedBy: "Get-DataEncryptionPolicy", Keys: 2, Versionless: true, Identity: rootkey.Exchange,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
 		Rolls: []envelope.Class{envelope.ClassActive}, MaxActive: 50,
 	},
 	{
-		Kind: api.SitePolicy, Keys: 2, Identity: rootkey.SharePoint,
+		Kind: api.SitePolicy, ListedBy: "Get-SPODataEncryptionPolicy", Keys: 2, Identity: rootkey.SharePoint,
 		Rule: rootkey.Hedged(hedgeOffset), CacheLifetime: 4 * time.Hour,
 		Rolls: []envelope.Class{envelope.ClassSite}, SingleRoll: true, MaxActive: 1, OnePerGeo: true, DefaultFor: []string{"site"}, Fixed: true,
 	},
 	{
-		Kind: api.MultiWorkloadPolicy, Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
+		Kind: api.MultiWorkloadPolicy, ListedBy: "Get-M365DataAtRestEncryptionPolicy", Keys: 2, Versionless: true, Identity: rootkey.DataAtRestEncryption,
 		Rule: rootkey.RandomThenOther, CacheLifetime: 5 * time.Minute, AutomaticFallback: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassWorkload}, MaxActive: 50, DefaultFor: []string{"mailbox", "workload"}, ForTenant: true,
 	},
 	{
-		Kind: api.ServiceManagedPolicy, MaxActive: 1, Fixed: true,
+		Kind: api.ServiceManagedPolicy, ListedBy: "keyroll policy list", MaxActive: 1, Fixed: true,
 		Rolls: []envelope.Class{envelope.ClassActive, envelope.ClassSite, envelope.ClassWorkload},
 	},
 }

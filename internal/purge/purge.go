@@ -44,6 +44,7 @@ type Purge struct {
 // Approval is the approval of one approver.
 type Approval struct {
 	Approver uuid.UUID
+	Name     string // of the approver, when the approval is read; empty: it does not exist
 	At       time.Time
 }
 

@@ -2,7 +2,6 @@ package purge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,63 +27,49 @@ func insertApproval(ctx context.Context, tx *store.Tx, p Purge, a Approval) erro
 // whereApproved selects the approved purges of all tenants that are not completed.
 const whereApproved = `key_destroyed = 0 AND (SELECT count(*) FROM purge_approval a WHERE a.policy = purge.policy) >= ?1 ORDER BY id`
 
+// selectPurges returns the purges that where selects, with their approvals, in id order:
+// with one query.
 func selectPurges(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Purge, error) {
-	list, err := purges(ctx, tx, where, args...)
+	rows, err := store.Collect(ctx, tx, scanPurge, `SELECT p.id, p.policy, p.tenant, p.requester, p.reason, p.contact, p.requested,
+		p.policy_deleted, p.containers_marked, p.key_destroyed, p.containers, p.message,
+		COALESCE(a.approver, ''), COALESCE(a.approved, 0), COALESCE(who.name, '')
+		FROM (SELECT `+columns+` FROM purge WHERE `+where+`) p
+		LEFT JOIN purge_approval a ON a.policy = p.policy AND a.tenant = p.tenant
+		LEFT JOIN principal who ON who.tenant = p.tenant AND who.id = a.approver
+		ORDER BY p.id, a.approved, a.approver`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read purges: %w", err)
 	}
-	for i := range list {
-		if list[i].Approvals, err = approvalsOf(ctx, tx, list[i]); err != nil {
-			return nil, fmt.Errorf("read approvals: %w", err)
+	var list []Purge
+	for _, p := range rows {
+		if last := len(list) - 1; last >= 0 && list[last].ID == p.ID {
+			list[last].Approvals = append(list[last].Approvals, p.Approvals...)
+		} else {
+			list = append(list, p)
 		}
 	}
 	return list, nil
 }
 
-func purges(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Purge, error) {
-	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM purge WHERE `+where, args...)
+// scanPurge reads a purge with one of its approvals, if it has any.
+func scanPurge(row store.Scanner) (p Purge, err error) {
+	var requester, approver, name string
+	var requested, deleted, marked, destroyed, approved int64
+	err = row.Scan(&p.ID, &p.Policy, &p.Tenant, &requester, &p.Reason, &p.Contact, &requested, &deleted, &marked, &destroyed, &p.Containers, &p.Message,
+		&approver, &approved, &name)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	defer rows.Close()
-	var list []Purge
-	for rows.Next() {
-		var p Purge
-		var requester string
-		var requested, deleted, marked, destroyed int64
-		err := rows.Scan(&p.ID, &p.Policy, &p.Tenant, &requester, &p.Reason, &p.Contact, &requested, &deleted, &marked, &destroyed, &p.Containers, &p.Message)
-		if err != nil {
-			return nil, err
-		}
-		if p.Requester, err = uuid.Parse(requester); err != nil {
-			return nil, err
-		}
-		p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = timeOrZero(requested), timeOrZero(deleted), timeOrZero(marked), timeOrZero(destroyed)
-		list = append(list, p)
+	if p.Requester, err = uuid.Parse(requester); err != nil {
+		return p, err
 	}
-	return list, rows.Err()
-}
-
-func approvalsOf(ctx context.Context, tx *store.Tx, p Purge) ([]Approval, error) {
-	rows, err := tx.Query(ctx, `SELECT approver, approved FROM purge_approval WHERE tenant = ?1 AND policy = ?2 ORDER BY approved, approver`, p.Tenant, p.Policy)
-	if err != nil {
-		return nil, err
+	p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = timeOrZero(requested), timeOrZero(deleted), timeOrZero(marked), timeOrZero(destroyed)
+	if approver == "" {
+		return p, nil
 	}
-	defer rows.Close()
-	var list []Approval
-	for rows.Next() {
-		var approver string
-		var approved int64
-		if err := rows.Scan(&approver, &approved); err != nil {
-			return nil, err
-		}
-		id, err := uuid.Parse(approver)
-		if err != nil {
-			return nil, errors.Join(err, rows.Err())
-		}
-		list = append(list, Approval{id, timeOrZero(approved)})
-	}
-	return list, rows.Err()
+	id, err := uuid.Parse(approver)
+	p.Approvals = []Approval{{Approver: id, Name: name, At: timeOrZero(approved)}}
+	return p, err
 }
 
 // timeOrZero returns a stored time, and the zero time for 0.

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"keyroll/api"
+	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
 
@@ -15,55 +16,56 @@ func List(ctx context.Context, tx *store.Tx, tenant, before int64, limit int) ([
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	return query(ctx, tx, `tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3`, tenant, before, limit)
+	return list(ctx, tx, `tenant = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3`, tenant, before, limit)
+}
+
+// Newest returns the newest roll of each of some policies, and the newest one that moves
+// containers from each of some sources to another policy: with one query, the newest
+// first.
+func Newest(ctx context.Context, tx *store.Tx, tenant int64, policies, sources []int64) ([]Roll, error) {
+	newest := func(column string, ids []int64, args []any) (string, []any) {
+		if len(ids) == 0 {
+			ids = []int64{-1} // nothing has this id
+		}
+		in, args := store.InList(ids, args)
+		return `id IN (SELECT MAX(id) FROM roll WHERE tenant = ?1 AND ` + column + ` IN ` + in + ` GROUP BY ` + column + `)`, args
+	}
+	to, args := newest("policy", policies, []any{tenant})
+	from, args := newest("source", sources, args)
+	return list(ctx, tx, `tenant = ?1 AND (`+to+` OR `+from+`) ORDER BY id DESC`, args...)
+}
+
+func list(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
+	rows, err := store.Collect(ctx, tx, func(row store.Scanner) (r Roll, err error) {
+		var skipped bool
+		r, err = scan(row, &skipped)
+		r.skipped = skipped
+		return r, err
+	}, `SELECT `+columns+`, EXISTS (SELECT 1 FROM roll_skipped s WHERE s.roll = roll.id AND s.tenant = roll.tenant) FROM roll WHERE `+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list rolls: %w", err)
+	}
+	return rows, nil
 }
 
 // Listed is a roll in a list as the API shows it, or why it cannot be shown.
 type Listed struct {
-	ID   int64
-	Roll api.Roll
-	Err  error
+	Roll
+	Shown api.Roll
+	Err   error
 }
 
-// ProgressOf is Progress for some rolls of a tenant: two queries, and those that count
-// what is left of each unfinished roll, or show what a roll skipped.
-func (r *Roller) ProgressOf(ctx context.Context, tx *store.Tx, tenant int64, rolls []Roll) ([]Listed, error) {
-	names, err := r.config.Policies.NamesOf(ctx, tx, tenant, nil)
-	if err != nil {
-		return nil, err
-	}
-	skipped, err := rollsThatSkipped(ctx, tx, tenant, rolls)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Listed, len(rolls))
+// ProgressOf is Progress for some rolls of a list, with the tenant's policies. It makes
+// only queries that count what is left of each unfinished roll, or show what a roll
+// skipped.
+func (r *Roller) ProgressOf(ctx context.Context, tx *store.Tx, names policy.Names, rolls []Roll) []Listed {
+	shown := make([]Listed, len(rolls))
 	for i, ro := range rolls {
 		a, err := r.progress(ctx, tx, ro, names.ByID)
-		if err == nil && skipped[ro.ID] {
+		if err == nil && ro.skipped {
 			err = addSkipped(ctx, tx, ro, &a)
 		}
-		list[i] = Listed{ro.ID, a, err}
+		shown[i] = Listed{ro, a, err}
 	}
-	return list, nil
-}
-
-// rollsThatSkipped returns those of some rolls that skipped something.
-func rollsThatSkipped(ctx context.Context, tx *store.Tx, tenant int64, rolls []Roll) (map[int64]bool, error) {
-	skipped := map[int64]bool{}
-	if len(rolls) == 0 {
-		return skipped, nil
-	}
-	ids := make([]int64, len(rolls))
-	for i, ro := range rolls {
-		ids[i] = ro.ID
-	}
-	in, args := store.InList(ids, []any{tenant})
-	found, err := tx.IDs(ctx, `SELECT DISTINCT roll FROM roll_skipped WHERE tenant = ?1 AND roll IN `+in, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read which rolls skipped something: %w", err)
-	}
-	for _, id := range found {
-		skipped[id] = true
-	}
-	return skipped, nil
+	return shown
 }

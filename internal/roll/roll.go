@@ -60,6 +60,8 @@ type Roll struct {
 	ContainersDone        int64 // that are finished at these depths
 	BlobsTotal, BlobsDone int64
 	BytesTotal, BytesDone int64
+
+	skipped bool // of a roll in a list: it skipped something
 }
 
 // Start describes a roll that is to begin.
@@ -206,16 +208,6 @@ func byID(ctx context.Context, tx *store.Tx, tenant, id int64) (Roll, error) {
 // Latest returns the newest roll of a policy, and false if there was none.
 func Latest(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
 	list, err := query(ctx, tx, `tenant = ?1 AND policy = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
-	if err != nil || len(list) == 0 {
-		return Roll{}, false, err
-	}
-	return list[0], true, nil
-}
-
-// LatestFrom returns the newest roll that moves the containers of a policy to
-// another one, and false if there was none.
-func LatestFrom(ctx context.Context, tx *store.Tx, tenant, policy int64) (Roll, bool, error) {
-	list, err := query(ctx, tx, `tenant = ?1 AND source = ?2 ORDER BY id DESC LIMIT 1`, tenant, policy)
 	if err != nil || len(list) == 0 {
 		return Roll{}, false, err
 	}

@@ -43,37 +43,31 @@ func endUnfinished(ctx context.Context, tx *store.Tx, where string, e Ending) er
 	return err
 }
 
+const columns = `id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
+	containers_per_second, bytes_per_second, retries, begun, warned,
+	mark, stage, containers_done, blobs_total, blobs_done, bytes_total, bytes_done`
+
 func query(ctx context.Context, tx *store.Tx, where string, args ...any) ([]Roll, error) {
-	rows, err := tx.Query(ctx, `SELECT id, tenant, policy, target, source, classes, revision, depth, state, total, started, finished, deadline, message,
-		containers_per_second, bytes_per_second, retries, begun, warned,
-		mark, stage, containers_done, blobs_total, blobs_done, bytes_total, bytes_done
-		FROM roll WHERE `+where, args...)
+	return store.Collect(ctx, tx, func(row store.Scanner) (Roll, error) { return scan(row) }, `SELECT `+columns+` FROM roll WHERE `+where, args...)
+}
+
+// scan reads columns and more columns after them.
+func scan(row store.Scanner, more ...any) (r Roll, err error) {
+	var classes, revision string
+	var started, finished, deadline, begun, warned int64
+	err = row.Scan(append([]any{&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
+		&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned,
+		&r.Watermark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone}, more...)...)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	defer rows.Close()
-	var list []Roll
-	for rows.Next() {
-		var r Roll
-		var classes, revision string
-		var started, finished, deadline, begun, warned int64
-		err := rows.Scan(&r.ID, &r.Tenant, &r.Policy, &r.Target, &r.Source, &classes, &revision, &r.Depth, &r.State, &r.Total,
-			&started, &finished, &deadline, &r.Message, &r.ContainersPerSecond, &r.BytesPerSecond, &r.Retries, &begun, &warned,
-			&r.Watermark, &r.Stage, &r.ContainersDone, &r.BlobsTotal, &r.BlobsDone, &r.BytesTotal, &r.BytesDone)
-		if err != nil {
-			return nil, err
-		}
-		if r.Revision, err = uuid.Parse(revision); err != nil {
-			return nil, err
-		}
-		if r.Classes, err = splitClasses(classes); err != nil {
-			return nil, err
-		}
-		r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
-		r.Finished, r.Begun, r.Warned = timeOrZero(finished), timeOrZero(begun), timeOrZero(warned)
-		list = append(list, r)
+	if r.Revision, err = uuid.Parse(revision); err != nil {
+		return r, err
 	}
-	return list, rows.Err()
+	r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
+	r.Finished, r.Begun, r.Warned = timeOrZero(finished), timeOrZero(begun), timeOrZero(warned)
+	r.Classes, err = splitClasses(classes)
+	return r, err
 }
 
 // timeOrZero converts a stored time, in which 0 means none.

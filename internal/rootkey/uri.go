@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
@@ -27,10 +28,12 @@ var azureClouds = []struct{ domain, authority string }{
 // Azure's rules for names, except that a vault's name may be as long as those in the
 // Customer Key documentation, and both may contain an underscore as in its examples.
 var (
-	vaultNames  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
-	keyNames    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
-	versions    = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	versionGUID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	vaultNames  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`) })
+	keyNames    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`) })
+	versions    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
+	versionGUID = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	})
 )
 
 // ParseURI reads https://HOST[:PORT]/keys/KEY[/VERSION]. A host under keyroll's
@@ -52,7 +55,7 @@ func (c *Client) ParseURI(uri string) (envelope.KeyVersion, error) {
 	}
 	key, version, versioned := strings.Cut(path, "/")
 	version, ok = normalVersion(version)
-	if !ok || !keyNames.MatchString(key) || versioned && version == "" {
+	if !ok || !keyNames().MatchString(key) || versioned && version == "" {
 		return envelope.KeyVersion{}, c.invalidURI(uri)
 	}
 	return envelope.KeyVersion{Vault: vault, Key: key, Version: version}, nil
@@ -72,10 +75,10 @@ func (c *Client) Reference(vault, key, version string) (envelope.KeyVersion, err
 			return envelope.KeyVersion{}, c.invalidVault(vault)
 		}
 		vault = parsed
-	} else if !vaultNames.MatchString(vault) {
+	} else if !vaultNames().MatchString(vault) {
 		return envelope.KeyVersion{}, c.invalidVault(vault)
 	}
-	if !keyNames.MatchString(key) {
+	if !keyNames().MatchString(key) {
 		return envelope.KeyVersion{}, fail.New(api.InvalidArgument, "%.200q is not a valid key name", key).
 			WithHint("a key name is 1 to 127 letters, digits and hyphens")
 	}
@@ -160,7 +163,7 @@ func (c *Client) parseVault(u *url.URL) (string, bool) {
 	}
 	name, domain, _ := strings.Cut(u.Hostname(), ".")
 	domain = strings.ToLower(domain)
-	if !vaultNames.MatchString(name) {
+	if !vaultNames().MatchString(name) {
 		return "", false
 	}
 	if domain == c.config.VaultDomain || domain == "managedhsm."+strings.TrimPrefix(c.config.VaultDomain, "vault.") {
@@ -178,10 +181,10 @@ func (c *Client) parseVault(u *url.URL) (string, bool) {
 // valid; an empty version is.
 func normalVersion(version string) (string, bool) {
 	version = strings.ToLower(version)
-	if versionGUID.MatchString(version) {
+	if versionGUID().MatchString(version) {
 		version = strings.ReplaceAll(version, "-", "")
 	}
-	return version, version == "" || versions.MatchString(version)
+	return version, version == "" || versions().MatchString(version)
 }
 
 // lastVersion returns the version at the end of a key identifier.

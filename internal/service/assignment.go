@@ -18,7 +18,7 @@ import (
 func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.SetPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.lookUpPolicy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.PolicyInput)
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -62,7 +62,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 		if err != nil {
 			return api.Refreshed{}, fmt.Errorf("replace the keys of policy %q: %w", in.Policy, err)
 		}
-		return c.changeKeys(ctx, in.Policy, policy.Request{Act: policy.Replace, Primary: primary, Secondary: secondary, Depth: depth}, in.Body.RollOptions)
+		return c.changeKeys(ctx, in.PolicyInput, policy.Request{Act: policy.Replace, Primary: primary, Secondary: secondary, Depth: depth}, in.Body.RollOptions)
 	})
 }
 
@@ -72,7 +72,7 @@ func (s *Service) ReplacePolicyKeys(ctx context.Context, in api.ReplacePolicyKey
 func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.AssignPolicy.Meta, in.Body.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		c.dryRun = in.Body.DryRun
-		pol, err := c.lookUpPolicy(ctx, in.Body.Policy)
+		pol, err := c.lookUpPolicy(ctx, api.PolicyInput{Policy: in.Body.Policy})
 		if err != nil {
 			return api.Policy{}, err
 		}
@@ -124,7 +124,7 @@ var leaveClasses = slices.DeleteFunc(slices.Clone(policy.Classes), func(c envelo
 func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return do(ctx, s, api.LeavePolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Refreshed, error) {
 		c.dryRun = in.DryRun
-		pol, err := c.lookUpPolicy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in.PolicyInput)
 		if err != nil {
 			return api.Refreshed{}, err
 		}
@@ -184,11 +184,10 @@ func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, exce
 	return c.rollInProgress(ctx, tx, pol, latest, "wait until all are moved; keyroll roll watch %d follows the roll")
 }
 
-// lookUpPolicy finds a policy by its name, its GUID, that of a revision, or the admin
-// site of its geo.
-func (c *call) lookUpPolicy(ctx context.Context, identity string) (pol policy.Policy, err error) {
+// lookUpPolicy is findPolicy in a snapshot of its own.
+func (c *call) lookUpPolicy(ctx context.Context, in api.PolicyInput) (pol policy.Policy, err error) {
 	return pol, c.DB.View(ctx, func(tx *store.Tx) (err error) {
-		pol, err = c.findPolicy(ctx, tx, identity)
+		pol, err = c.findPolicy(ctx, tx, in)
 		return err
 	})
 }

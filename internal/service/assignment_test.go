@@ -3,6 +3,7 @@ package service_test
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/policy"
 	"keyroll/internal/policy/policytest"
+	"keyroll/internal/store/storetest"
 )
 
 const chats, labels = "chat-messages", "sensitivity-labels"
@@ -50,6 +52,57 @@ func (w testService) namedPolicy(kind api.PolicyKind, name string) {
 	w.Must(e(w.CreatePolicy(w.ctx, in)))
 }
 
+// A request that states the kind of its policy is refused for a policy of another kind.
+func TestAPolicyOfAnotherKindIsRefused(t *testing.T) {
+	w := newTestService(policytest.New(t, storetest.One(t)))
+	w.mailPolicy()
+	w.workPolicy("m")
+	w.newKey("A-m")
+	for name, do := range map[string]func(of api.PolicyInput) error{
+		"SetPolicy": func(of api.PolicyInput) error {
+			in := setting("", "renamed", nil)
+			in.PolicyInput = of
+			return e(w.SetPolicy(w.ctx, in))
+		},
+		"RefreshPolicy": func(of api.PolicyInput) error {
+			return e(w.RefreshPolicy(w.ctx, api.RefreshPolicyInput{PolicyInput: of}))
+		},
+		"ReplacePolicyKeys": func(of api.PolicyInput) error {
+			in := replace("", "", keyURI("A-p"), keyURI("B-p"))
+			in.PolicyInput = of
+			return e(w.ReplacePolicyKeys(w.ctx, in))
+		},
+		"UpdatePolicy": func(of api.PolicyInput) error {
+			in := update("", "primary", api.KeyVersion{URI: keyURI("A-p")})
+			in.PolicyInput = of
+			return e(w.UpdatePolicy(w.ctx, in))
+		},
+		"LeavePolicy": func(of api.PolicyInput) error { return e(w.LeavePolicy(w.ctx, api.LeavePolicyInput{PolicyInput: of})) },
+		"RequestPurge": func(of api.PolicyInput) error {
+			in := purgeOf("")
+			in.PolicyInput = of
+			return e(w.RequestPurge(w.ctx, in))
+		},
+		"ShowPolicy":    func(of api.PolicyInput) error { return e(w.ShowPolicy(w.ctx, of)) },
+		"TestPolicy":    func(of api.PolicyInput) error { return e(w.TestPolicy(w.ctx, of)) },
+		"RecoverPolicy": func(of api.PolicyInput) error { return e(w.RecoverPolicy(w.ctx, of)) },
+		"ShowPurge":     func(of api.PolicyInput) error { return e(w.ShowPurge(w.ctx, of)) },
+		"ApprovePurge":  func(of api.PolicyInput) error { return e(w.ApprovePurge(w.approver("dana"), of)) },
+	} {
+		before := w.shown("m")
+		err := do(api.PolicyInput{Policy: "m", Kind: api.MailboxPolicy})
+		policytest.Refuses(t, err, api.NotFound)
+		_, detail, hint := fail.Public(err)
+		if want := `no mailbox policy is named "m": that is a multi-workload policy`; detail != want || hint != "Get-DataEncryptionPolicy shows the mailbox policies" {
+			t.Errorf("%s: %q, hint %q", name, detail, hint)
+		}
+		if after := w.shown("m"); !reflect.DeepEqual(after, before) {
+			t.Errorf("%s changed the policy: %+v", name, after)
+		}
+	}
+	w.Must(e(w.RefreshPolicy(w.ctx, api.RefreshPolicyInput{PolicyInput: api.PolicyInput{Policy: "m", Kind: api.MultiWorkloadPolicy}})))
+}
+
 func (w testService) workPolicy(name string) {
 	w.Helper()
 	w.namedPolicy(api.MultiWorkloadPolicy, name)
@@ -67,7 +120,7 @@ func (w testService) under(name string) string { w.Helper(); return w.show(name)
 
 func (w testService) stores() map[string]api.Workload {
 	w.Helper()
-	list, err := w.ListWorkloads(w.ctx, api.None{})
+	list, err := w.ListWorkloads(w.ctx, api.ListInput{})
 	w.Must(err)
 	all := map[string]api.Workload{}
 	for _, one := range list.Items {

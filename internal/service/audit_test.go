@@ -152,7 +152,7 @@ func (w testService) acts() []act {
 			func(x c) error { return e(w.SetTenant(x, outsideOf("fabrikam 1", "no GUID"))) }, api.InvalidArgument, "fabrikam 1", nil},
 		{"CreateGeo", func(x c) error { return e(w.CreateGeo(x, newGeo("EU", "contoso-eu.sharepoint.com"))) },
 			func(x c) error { return e(w.CreateGeo(x, newGeo("eu", "contoso-x.sharepoint.com"))) }, api.AlreadyExists, "EU", nil},
-		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.None{})) }, nil, "", "", nil},
+		{"ListGeos", func(x c) error { return e(w.ListGeos(x, api.ListInput{})) }, nil, "", "", nil},
 		{"TestPolicy", func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "p"})) },
 			func(x c) error { return e(w.TestPolicy(x, api.PolicyInput{Policy: "none"})) }, api.NotFound, "p", nil},
 		{"ListKeyUsage", func(x c) error { return e(w.ListKeyUsage(x, api.KeyUsageInput{})) }, nil, "", "", nil},
@@ -166,7 +166,7 @@ func (w testService) acts() []act {
 			func(x c) error {
 				return e(w.PutWorkloadItem(x, item(chats, "thread"), 9, strings.NewReader("content")))
 			}, api.Truncated, chats + " thread", nil},
-		{"ListWorkloads", func(x c) error { return e(w.ListWorkloads(x, api.None{})) }, nil, "", "", nil},
+		{"ListWorkloads", func(x c) error { return e(w.ListWorkloads(x, api.ListInput{})) }, nil, "", "", nil},
 		{"ListWorkloadItems", func(x c) error {
 			return e(w.ListWorkloadItems(x, api.ListStoreItems{WorkloadInput: api.WorkloadInput{Workload: chats}}))
 		},

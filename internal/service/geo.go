@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -67,9 +68,7 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 			if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
 				return "", err
 			}
-			if out, err = c.showGeo(ctx, tx, g, 0); err != nil {
-				return "", err
-			}
+			out = geoOf(g, 0, policy.Policy{})
 			fault.Point("geo.before-commit")
 			return "geo " + g.Name, nil
 		})
@@ -80,54 +79,63 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 	})
 }
 
+// defaultGeoPosition is the position of the default geo in the list; that of any other
+// geo is its id, which is larger.
+const defaultGeoPosition = 1
+
 // ListGeos lists the geos of the tenant, the default one first.
-func (s *Service) ListGeos(ctx context.Context, _ api.None) (api.List[api.Geo], error) {
+func (s *Service) ListGeos(ctx context.Context, in api.ListInput) (list api.List[api.Geo], err error) {
 	return do(ctx, s, api.ListGeos.Meta, "", func(ctx context.Context, c *call) (api.List[api.Geo], error) {
-		list := api.List[api.Geo]{Items: []api.Geo{}}
-		err := c.read(ctx, func(tx *store.Tx) error {
-			list.Items, list.Damaged = list.Items[:0], nil
-			all, err := s.Containers.Geos(ctx, tx, c.tenant)
+		after, limit, err := parsePage(in.PageInput)
+		if err != nil {
+			return list, err
+		}
+		return list, c.read(ctx, func(tx *store.Tx) error {
+			rows, damaged, err := c.geosAfter(ctx, tx, after)
 			if err != nil {
 				return err
 			}
-			sites, err := s.Containers.SitesByGeo(ctx, tx, c.tenant)
-			if err != nil {
-				return err
+			list, err = pageOf(rows, limit)
+			for _, damage := range slices.Concat(damaged[:len(list.Items)]...) {
+				list.Damaged = append(list.Damaged, damage.Error())
 			}
-			for _, g := range all {
-				shown, err := c.showGeo(ctx, tx, g, sites[g.ID])
-				if err != nil {
-					return err
-				}
-				list.Items = append(list.Items, shown)
-				for _, err := range g.Damaged {
-					list.Damaged = append(list.Damaged, err.Error())
-				}
-			}
-			return nil
+			return err
 		})
-		return list, err
 	})
 }
 
-// showGeo completes a geo with its site policy.
-func (c *call) showGeo(ctx context.Context, tx *store.Tx, g container.Geo, sites int64) (api.Geo, error) {
-	out := api.Geo{Name: g.Name, Default: g.ID == 0, Hosts: g.Hosts, Sites: sites, Created: g.Created.UTC()}
-	if out.Hosts == nil {
-		out.Hosts = []string{}
+// geosAfter returns the geos after a position, and the damage to each: with three queries.
+func (c *call) geosAfter(ctx context.Context, tx *store.Tx, after int64) (rows []row[api.Geo], damaged [][]error, err error) {
+	all, err := c.Containers.Geos(ctx, tx, c.tenant)
+	if err != nil {
+		return nil, nil, err
 	}
-	if out.Default { // made with the tenant
-		t, err := c.Access.Tenant(ctx, tx, c.tenant)
-		if err != nil {
-			return out, err
+	sites, err := c.Containers.SitesByGeo(ctx, tx, c.tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := c.Policies.NamesOf(ctx, tx, c.tenant, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, g := range all {
+		position := max(g.ID, defaultGeoPosition)
+		if position <= after {
+			continue
 		}
-		out.Created = t.Created.UTC()
+		pol, _, err := names.OfGeo(string(container.Site), g.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, row[api.Geo]{id: position, item: geoOf(g, sites[g.ID], pol)})
+		damaged = append(damaged, g.Damaged)
 	}
-	pol, found, err := c.sitePolicy(ctx, tx, g)
-	if found {
-		out.Policy = pol.Name
-	}
-	return out, err
+	return rows, damaged, nil
+}
+
+// geoOf converts a geo; the zero policy means that it has no site policy.
+func geoOf(g container.Geo, sites int64, pol policy.Policy) api.Geo {
+	return api.Geo{Name: g.Name, Default: g.ID == 0, Hosts: append([]string{}, g.Hosts...), Sites: sites, Policy: pol.Name, Created: g.Created.UTC()}
 }
 
 // sitePolicy returns the site policy of a geo, and false if it has none.
@@ -140,9 +148,19 @@ func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (p
 	return pol, err == nil && profiles.Of(pol.Kind).Keys > 0, err
 }
 
-// findPolicy returns the policy that identity names; the URL of an admin site
+// findPolicy returns the policy that in names, which must be of the kind that in states.
+func (c *call) findPolicy(ctx context.Context, tx *store.Tx, in api.PolicyInput) (policy.Policy, error) {
+	pol, err := c.policyNamed(ctx, tx, in.Policy)
+	if err == nil && in.Kind != "" && in.Kind != pol.Kind {
+		err = fail.New(api.NotFound, "no %s policy is named %q: that is a %s policy", in.Kind, in.Policy, pol.Kind).
+			WithHint("%s shows the %s policies", profiles.Of(in.Kind).ListedBy, in.Kind)
+	}
+	return pol, err
+}
+
+// policyNamed returns the policy that identity names; the URL of an admin site
 // names the site policy of its geo.
-func (c *call) findPolicy(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
+func (c *call) policyNamed(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
 	if !strings.Contains(identity, "://") {
 		return c.Policies.Find(ctx, tx, c.tenant, identity)
 	}

@@ -33,7 +33,7 @@ func (w testService) showSite(url string) api.Site {
 
 func (w testService) geos() map[string]api.Geo {
 	w.Helper()
-	list, err := w.ListGeos(w.ctx, api.None{})
+	list, err := w.ListGeos(w.ctx, api.ListInput{})
 	w.Must(err)
 	all := map[string]api.Geo{}
 	for _, g := range list.Items {

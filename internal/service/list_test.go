@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,45 @@ import (
 	"keyroll/internal/store/storetest"
 )
 
+// fillLists makes several entries of each list, under several policies and policy keys.
+func (w testService) fillLists() {
+	w.Helper()
+	w.mailPolicy()
+	w.Must(e(w.CreateGeo(w.ctx, newGeo("EU", "contoso-eu.sharepoint.com"))))
+	w.Must(e(w.CreateGeo(w.ctx, newGeo("APC", "contoso-apc.sharepoint.com", "contoso-jp.sharepoint.com"))))
+	for i := range 8 {
+		name := fmt.Sprintf("user%d@contoso.com", i)
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, []string{"", "p"}[i%2]))))
+		w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(strings.Repeat(mbox+"\n", i)))))
+		if i%4 == 1 {
+			w.Must(e(w.SetMailboxState(w.ctx, newState(name, api.Inactive)))) // stays under the older policy key
+		}
+		w.backup("mailbox", name)
+		url := fmt.Sprintf("https://contoso%s.sharepoint.com/sites/s%d", []string{"", "-eu"}[i%2], i)
+		w.Must(e(w.CreateSite(w.ctx, newSite(url))))
+		w.Must(e(w.PutFile(w.ctx, file(url, path), -1, strings.NewReader("content"))))
+		w.newKey("A-p")
+		w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
+		w.finishRolls()
+	}
+	w.Must(e(w.registerIn("EU", "Sites-EU")))
+	for _, store := range []string{"chat-messages", "sensitivity-labels"} {
+		w.Must(e(w.PutWorkloadItem(w.ctx, item(store, "a"), -1, strings.NewReader("content"))))
+	}
+	for _, name := range []string{"left", "requested", "approved", "purged"} {
+		w.namedPolicy(api.MailboxPolicy, name)
+		w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name+"@contoso.com", name))))
+	}
+	w.Must(e(w.LeavePolicy(w.ctx, leave("left"))))
+	w.finishRolls()
+	w.purgePolicy("purged")
+	for _, name := range []string{"approved", "requested"} {
+		w.revoke(name)
+		w.requestPurge(name)
+	}
+	w.approve("approved")
+}
+
 // A list reads each page with at most three queries, however many entries it has, under
 // however many policies and policy keys they are. The entry of the audit log is written
 // after them.
@@ -27,45 +67,112 @@ func TestAPageOfAListNeedsThreeQueries(t *testing.T) {
 			}
 		}})
 		w := newTestService(policytest.New(t, db))
-		w.mailPolicy()
-		w.Must(e(w.CreateGeo(w.ctx, newGeo("EU", "contoso-eu.sharepoint.com"))))
-		for i := range 8 {
-			name := fmt.Sprintf("user%d@contoso.com", i)
-			w.Must(e(w.CreateMailbox(w.ctx, newMailbox(name, []string{"", "p"}[i%2]))))
-			w.Must(e(w.ImportMail(w.ctx, into(name), -1, strings.NewReader(strings.Repeat(mbox+"\n", i)))))
-			if i%4 == 1 {
-				w.Must(e(w.SetMailboxState(w.ctx, newState(name, api.Inactive)))) // stays under the older policy key
-			}
-			w.backup("mailbox", name)
-			url := fmt.Sprintf("https://contoso%s.sharepoint.com/sites/s%d", []string{"", "-eu"}[i%2], i)
-			w.Must(e(w.CreateSite(w.ctx, newSite(url))))
-			w.Must(e(w.PutFile(w.ctx, file(url, path), -1, strings.NewReader("content"))))
-			w.newKey("A-p")
-			w.Must(e(w.RefreshPolicy(w.ctx, refresh("p", ""))))
-			w.finishRolls()
-		}
-		for _, store := range []string{"chat-messages", "sensitivity-labels"} {
-			w.Must(e(w.PutWorkloadItem(w.ctx, item(store, "a"), -1, strings.NewReader("content"))))
-		}
+		w.fillLists()
 		for name, list := range map[string]func(in api.PageInput) (items int, err error){
 			"mailboxes": func(in api.PageInput) (int, error) {
 				return sizeOf(w.ListMailboxes(w.ctx, api.ListInput{PageInput: in}))
 			},
-			"sites":     func(in api.PageInput) (int, error) { return sizeOf(w.ListSites(w.ctx, api.ListInput{PageInput: in})) },
-			"backups":   func(in api.PageInput) (int, error) { return sizeOf(w.ListBackups(w.ctx, api.ListInput{PageInput: in})) },
-			"rolls":     func(in api.PageInput) (int, error) { return sizeOf(w.ListRolls(w.ctx, api.ListInput{PageInput: in})) },
-			"workloads": func(api.PageInput) (int, error) { return sizeOf(w.ListWorkloads(w.ctx, api.None{})) },
+			"sites":   func(in api.PageInput) (int, error) { return sizeOf(w.ListSites(w.ctx, api.ListInput{PageInput: in})) },
+			"backups": func(in api.PageInput) (int, error) { return sizeOf(w.ListBackups(w.ctx, api.ListInput{PageInput: in})) },
+			"rolls":   func(in api.PageInput) (int, error) { return sizeOf(w.ListRolls(w.ctx, api.ListInput{PageInput: in})) },
+			"workloads": func(in api.PageInput) (int, error) {
+				return sizeOf(w.ListWorkloads(w.ctx, api.ListInput{PageInput: in}))
+			},
+			"geos": func(in api.PageInput) (int, error) { return sizeOf(w.ListGeos(w.ctx, api.ListInput{PageInput: in})) },
+			"policies": func(in api.PageInput) (int, error) {
+				return sizeOf(w.ListPolicies(w.ctx, api.ListInput{PageInput: in}))
+			},
+			"purges": func(in api.PageInput) (int, error) { return sizeOf(w.ListPurges(w.ctx, api.ListInput{PageInput: in})) },
 		} {
 			for _, limit := range []int{1, 3, 1000} {
 				queries.Store(0)
 				items, err := list(api.PageInput{Limit: limit})
 				w.Must(err)
-				if got := queries.Load(); got > 3 || items < min(limit, 2) {
+				if got := queries.Load(); got > 3 || items < min(limit, 2) || items > limit {
 					t.Errorf("%s, limit %d: %d queries for %d entries", name, limit, got, items)
 				}
 			}
 		}
 	})
+}
+
+// An entry of a list is shown as it is alone, and the pages of a list are the parts of
+// the whole, whatever their size.
+func TestAListedEntryIsShownAsItIsAlone(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		w := newTestService(policytest.New(t, db))
+		w.fillLists()
+		policies := wholeOfPages(t, func(in api.PageInput) (api.List[api.Policy], error) {
+			return w.ListPolicies(w.ctx, api.ListInput{PageInput: in})
+		})
+		states := map[api.PolicyState]bool{}
+		for _, p := range policies {
+			states[p.State] = true
+			if alone := w.shown(p.ID); !reflect.DeepEqual(p, alone) {
+				t.Errorf("policy %s is listed as %+v, alone it is %+v", p.Name, p, alone)
+			}
+		}
+		for _, state := range []api.PolicyState{api.Registered, api.Unregistered, api.PurgePending, api.PurgeDone} {
+			if !states[state] {
+				t.Errorf("no policy is %s", state)
+			}
+		}
+		purges := wholeOfPages(t, func(in api.PageInput) (api.List[api.Purge], error) {
+			return w.ListPurges(w.ctx, api.ListInput{PageInput: in})
+		})
+		for _, p := range purges {
+			alone, err := w.ShowPurge(w.ctx, policyNamed(p.PolicyID))
+			w.Must(err)
+			if !reflect.DeepEqual(p, alone) {
+				t.Errorf("the purge of %s is listed as %+v, alone it is %+v", p.Policy, p, alone)
+			}
+			if approvals := map[string]int{"purged": 2, "approved": 2}[p.Policy]; p.Containers != 1 || len(p.Destroy) != 2 || len(p.Approvals) != approvals {
+				t.Errorf("the purge of %s is listed as %+v", p.Policy, p)
+			}
+		}
+		geos := wholeOfPages(t, func(in api.PageInput) (api.List[api.Geo], error) {
+			return w.ListGeos(w.ctx, api.ListInput{PageInput: in})
+		})
+		var text []string
+		for _, g := range geos {
+			text = append(text, fmt.Sprintf("%s %v %d %s %s", g.Name, g.Default, g.Sites, g.Hosts, g.Policy))
+		}
+		if want := []string{"default true 4 [] ", "EU false 4 [contoso-eu.sharepoint.com] Sites-EU", "APC false 0 [contoso-apc.sharepoint.com contoso-jp.sharepoint.com] "}; !slices.Equal(text, want) {
+			t.Errorf("geos %q", text)
+		}
+		stores := wholeOfPages(t, func(in api.PageInput) (api.List[api.Workload], error) {
+			return w.ListWorkloads(w.ctx, api.ListInput{PageInput: in})
+		})
+		if len(purges) != 3 || len(stores) != 2 {
+			t.Errorf("%d purges, %d stores", len(purges), len(stores))
+		}
+	})
+}
+
+// wholeOfPages returns all entries of a list, which its pages of any size together must be.
+func wholeOfPages[T any](t *testing.T, list func(api.PageInput) (api.List[T], error)) []T {
+	t.Helper()
+	whole, err := list(api.PageInput{Limit: 1000})
+	if err != nil || whole.Next != "" {
+		t.Fatal(whole.Next, err)
+	}
+	for limit := 1; limit <= len(whole.Items); limit++ {
+		var parts []T
+		for in := (api.PageInput{Limit: limit}); ; {
+			l, err := list(in)
+			if err != nil || len(l.Items) > limit || len(parts) > len(whole.Items) {
+				t.Fatalf("limit %d: %d entries after %d, %v", limit, len(l.Items), len(parts), err)
+			}
+			parts = append(parts, l.Items...)
+			if in.After = l.Next; in.After == "" {
+				break
+			}
+		}
+		if !reflect.DeepEqual(parts, whole.Items) {
+			t.Errorf("limit %d: %+v, want %+v", limit, parts, whole.Items)
+		}
+	}
+	return whole.Items
 }
 
 func sizeOf[T any](l api.List[T], err error) (int, error) { return len(l.Items), err }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keyroll/api"
@@ -160,16 +161,20 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Policy], error) {
-			all, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
+			list, names, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(all, func(pol policy.Policy) row[api.Policy] {
-				if pol.Damaged != nil {
-					return row[api.Policy]{id: pol.ID, err: pol.Damaged}
+			rolls, err := c.newestRolls(ctx, tx, list, names)
+			if err != nil {
+				return nil, err
+			}
+			return rowsOf(list, func(l policy.Listed) row[api.Policy] {
+				if l.Damaged != nil {
+					return row[api.Policy]{id: l.ID, err: l.Damaged}
 				}
-				item, err := c.showPolicy(ctx, tx, pol)
-				return row[api.Policy]{pol.ID, item, err}
+				item, err := c.policyWith(l, rolls[l.ID])
+				return row[api.Policy]{l.ID, item, err}
 			}), nil
 		})
 	})
@@ -179,7 +184,7 @@ func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[
 func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.Policy, err error) {
 	return do(ctx, s, api.ShowPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := c.findPolicy(ctx, tx, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
 			}
@@ -199,7 +204,7 @@ func (s *Service) RefreshPolicy(ctx context.Context, in api.RefreshPolicyInput) 
 		if in.Body.AllGenerations && depth != api.DepthRoot {
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "all generations can be re-wrapped only at depth root, not at depth %s", depth)
 		}
-		return c.changeKeys(ctx, in.Policy, policy.Request{Act: policy.Refresh, Depth: depth, AllGenerations: in.Body.AllGenerations}, in.Body.RollOptions)
+		return c.changeKeys(ctx, in.PolicyInput, policy.Request{Act: policy.Refresh, Depth: depth, AllGenerations: in.Body.AllGenerations}, in.Body.RollOptions)
 	})
 }
 
@@ -223,13 +228,13 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 		default:
 			return api.Refreshed{}, fail.New(api.InvalidArgument, "key type %q must be primary or secondary", in.Body.KeyType)
 		}
-		return c.changeKeys(ctx, in.Policy, r, in.Body.RollOptions)
+		return c.changeKeys(ctx, in.PolicyInput, r, in.Body.RollOptions)
 	})
 }
 
 // changeKeys changes the keys of a policy and begins the resulting roll in the same
 // transaction. A dry run returns an estimate.
-func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
+func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
 	c.dryRun = asked.DryRun
 	options, err := rollOptions(r.Depth, asked)
 	if err != nil {
@@ -238,7 +243,7 @@ func (c *call) changeKeys(ctx context.Context, identity string, r policy.Request
 	var pol policy.Policy
 	sweeps := false // roll even without a newer version
 	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
-		if pol, err = c.findPolicy(ctx, tx, identity); err != nil {
+		if pol, err = c.findPolicy(ctx, tx, in); err != nil {
 			return err
 		}
 		if err := pol.CheckAccepting(); err != nil {
@@ -357,45 +362,74 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 	})
 }
 
-// showPolicy completes a policy with its revision and its newest roll.
+// showPolicy completes a policy, as it is in tx, with its revision and its newest roll.
 func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
-	rev, err := c.Policies.LastRevision(ctx, tx, c.tenant, pol.Current.ID)
+	l, names, err := c.Policies.ListOne(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
-		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
-		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary),
-		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
-	if p.PrimaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Primary); err != nil {
-		return p, err
+	rolls, err := c.newestRolls(ctx, tx, []policy.Listed{l}, names)
+	if err != nil {
+		return api.Policy{}, err
 	}
-	if p.SecondaryHealth, err = c.Policies.HealthOf(ctx, tx, pol, rev.Secondary); err != nil {
-		return p, err
-	}
-	if profiles.Of(pol.Kind).OnePerGeo || pol.Geo != 0 {
-		if p.Geo, err = c.Containers.GeoName(ctx, tx, c.tenant, pol.Geo); err != nil {
-			return p, err
+	return c.policyWith(l, rolls[l.ID])
+}
+
+// newestRolls returns the roll with which each of some policies is shown, by the id of
+// the policy: the newest one to the policy, or from one that was left.
+func (c *call) newestRolls(ctx context.Context, tx *store.Tx, list []policy.Listed, names policy.Names) (map[int64]roll.Listed, error) {
+	var to, left []int64
+	for _, l := range list {
+		if l.Left.IsZero() {
+			to = append(to, l.ID)
+		} else {
+			left = append(left, l.ID)
 		}
 	}
-	newest := roll.Latest
-	if !pol.Left.IsZero() {
-		p.State, newest = api.Unregistered, roll.LatestFrom
-	}
-	latest, ok, err := newest(ctx, tx, c.tenant, pol.ID)
-	if err != nil || !ok {
-		return withState(p, pol), err
-	}
-	progress, err := c.Roller.Progress(ctx, tx, latest)
+	newest, err := roll.Newest(ctx, tx, c.tenant, to, left)
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	p.Roll = &progress
-	if latest.Unfinished() {
-		p.PercentComplete = progress.PercentComplete
+	of := map[int64]roll.Listed{}
+	for _, ro := range slices.Backward(c.Roller.ProgressOf(ctx, tx, names, newest)) { // the newest is last
+		if slices.Contains(to, ro.Policy) {
+			of[ro.Policy] = ro
+		}
+		if slices.Contains(left, ro.Source) {
+			of[ro.Source] = ro
+		}
+	}
+	return of, nil
+}
+
+// policyWith returns a policy as it is shown, with its newest roll, if there is one.
+func (c *call) policyWith(l policy.Listed, newest roll.Listed) (api.Policy, error) {
+	pol, rev := l.Policy, l.Last
+	if l.Incomplete != nil {
+		return api.Policy{}, l.Incomplete
+	}
+	p := api.Policy{ID: pol.GUID.String(), Name: pol.Name, Kind: pol.Kind, Description: pol.Description, Enabled: pol.Enabled, Assigned: pol.Assigned,
+		State: api.Registered, PercentComplete: 100, Revision: rev.GUID.String(), Generation: rev.Generation,
+		Primary: c.keyOf(rev.Primary), Secondary: c.keyOf(rev.Secondary), PrimaryHealth: l.PrimaryHealth, SecondaryHealth: l.SecondaryHealth,
+		AvailabilityKey: fmt.Sprint(rev.AvailabilityKey), AvailabilityVersion: rev.AvailabilityVersion, Created: pol.Created.UTC(), Refreshed: rev.Created.UTC()}
+	if profiles.Of(pol.Kind).OnePerGeo || pol.Geo != 0 {
+		p.Geo = cmp.Or(l.GeoName, container.DefaultGeo)
+	}
+	if !pol.Left.IsZero() {
+		p.State = api.Unregistered
+	}
+	if newest.ID == 0 {
+		return withState(p, pol), nil
+	}
+	if newest.Err != nil {
+		return p, newest.Err
+	}
+	p.Roll = &newest.Shown
+	if newest.Unfinished() {
+		p.PercentComplete = newest.Shown.PercentComplete
 		switch {
 		case !pol.Left.IsZero():
-		case latest.Source != 0 && profiles.Of(pol.Kind).SingleRoll:
+		case newest.Source != 0 && profiles.Of(pol.Kind).SingleRoll:
 			p.State = api.Registering
 		default:
 			p.State = api.Rolling

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +75,7 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 		}
 		var pol policy.Policy
 		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			if pol, err = s.Policies.Find(ctx, tx, c.tenant, in.Policy); err != nil {
+			if pol, err = c.findPolicy(ctx, tx, in.PolicyInput); err != nil {
 				return err
 			}
 			return c.checkPurgeable(ctx, tx, pol)
@@ -139,7 +140,7 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 			return out, err
 		}
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
 			}
@@ -162,8 +163,12 @@ func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[ap
 		}
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Purge], error) {
 			all, err := purge.List(ctx, tx, c.tenant, after, limit)
-			return rowsOf(all, func(p purge.Purge) row[api.Purge] {
-				item, err := c.showPurge(ctx, tx, p, d)
+			if err != nil {
+				return nil, err
+			}
+			page, err := c.purgeDetails(ctx, tx, all)
+			return rowsOf(page, func(p shownPurge) row[api.Purge] {
+				item, err := p.show(c, d)
 				if err != nil {
 					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
@@ -181,7 +186,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			return out, err
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return "", err
 			}
@@ -201,16 +206,72 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 	})
 }
 
-// showPurge converts a purge and adds its policy, the names of its approvers, the number of
-// containers, and the key versions that the customer still has to destroy.
-func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (out api.Purge, err error) {
-	pol, err := c.Policies.ByID(ctx, tx, c.tenant, p.Policy)
+// shownPurge is a purge with what it is shown with besides its own row. The details of
+// all purges of a page are read together.
+type shownPurge struct {
+	purge.Purge
+	policy    *policy.History // nil: it does not exist
+	protected int64           // containers, including backups, whose keys are under a key of the policy
+}
+
+// purgeDetails adds to purges what they are shown with: two queries.
+func (c *call) purgeDetails(ctx context.Context, tx *store.Tx, list []purge.Purge) ([]shownPurge, error) {
+	ids := make([]int64, len(list))
+	counted := false
+	for i, p := range list {
+		ids[i] = p.Policy
+		counted = counted || p.ContainersMarked.IsZero()
+	}
+	policies, err := c.Policies.Histories(ctx, tx, c.tenant, ids)
 	if err != nil {
-		return out, err
+		return nil, err
+	}
+	under := map[keypage.Parent]int64{}
+	if counted {
+		sums, err := keypage.Usage(ctx, tx, c.tenant)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sums {
+			if slices.Contains(policy.Classes, s.Class) {
+				under[keypage.Parent{ID: s.Parent, Generation: s.Generation}] += s.Keys
+			}
+		}
+	}
+	page := make([]shownPurge, len(list))
+	for i, p := range list {
+		page[i] = shownPurge{Purge: p, policy: policies[p.Policy]}
+		if page[i].policy == nil {
+			continue
+		}
+		for _, k := range page[i].policy.Keys {
+			page[i].protected += under[keypage.Parent{ID: k.ID, Generation: k.Generation}]
+		}
+	}
+	return page, nil
+}
+
+// showPurge shows one purge, as it is in tx.
+func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *container.Directory) (api.Purge, error) {
+	page, err := c.purgeDetails(ctx, tx, []purge.Purge{p})
+	if err != nil {
+		return api.Purge{}, err
+	}
+	return page[0].show(c, d)
+}
+
+// show converts a purge; d decrypts its texts.
+func (p shownPurge) show(c *call, d *container.Directory) (out api.Purge, err error) {
+	if p.policy == nil {
+		return out, fail.New(api.NotFound, "the policy does not exist")
+	}
+	pol := p.policy.Policy
+	if pol.Damaged != nil {
+		return out, pol.Damaged
 	}
 	out = api.Purge{Policy: pol.Name, PolicyID: pol.GUID.String(), State: p.State(), Requested: p.Requested.UTC(), Approvals: []api.PurgeApproval{},
 		PolicyDeleted: doneAt(p.PolicyDeleted), ContainersMarked: doneAt(p.ContainersMarked), AvailabilityKeyDestroyed: doneAt(p.KeyDestroyed),
-		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}}
+		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}, Limit: purgeLimit(c.Purger.KeysInFiles(), p.policy.Versions)}
 	if out.Reason, err = d.Open(p.ID, p.Reason); err != nil {
 		return out, err
 	}
@@ -218,38 +279,18 @@ func (c *call) showPurge(ctx context.Context, tx *store.Tx, p purge.Purge, d *co
 		return out, err
 	}
 	for _, a := range p.Approvals {
-		approver, err := c.Access.Principal(ctx, tx, c.tenant, a.Approver)
-		if err != nil {
-			return out, err
+		if a.Name == "" {
+			return out, fail.New(api.NotFound, "principal %s does not exist in this tenant", a.Approver)
 		}
-		out.Approvals = append(out.Approvals, api.PurgeApproval{Approver: approver.Name, At: a.At.UTC()})
+		out.Approvals = append(out.Approvals, api.PurgeApproval{Approver: a.Name, At: a.At.UTC()})
 	}
 	if p.ContainersMarked.IsZero() {
-		if out.Containers, err = c.countProtected(ctx, tx, pol); err != nil {
-			return out, err
-		}
+		out.Containers = p.protected
 	}
-	versions, err := c.Policies.Versions(ctx, tx, c.tenant, pol.ID)
-	for _, kv := range versions {
+	for _, kv := range p.policy.Versions {
 		out.Destroy = append(out.Destroy, c.keyOf(kv))
 	}
-	out.Limit = purgeLimit(c.Purger.KeysInFiles(), versions)
-	return out, err
-}
-
-// countProtected counts the containers, including backups, whose keys are under a key of a
-// policy.
-func (c *call) countProtected(ctx context.Context, tx *store.Tx, pol policy.Policy) (int64, error) {
-	keys, err := c.Policies.Keys(ctx, tx, c.tenant, pol.ID)
-	if err != nil {
-		return 0, err
-	}
-	parents := make([]keypage.Parent, len(keys))
-	for i, k := range keys {
-		parents[i] = keypage.Parent{ID: k.ID, Generation: k.Generation}
-	}
-	_, n, err := keypage.Count(ctx, tx, c.tenant, parents, policy.Classes)
-	return n, err
+	return out, nil
 }
 
 // purgeLimit says what a purge cannot guarantee.

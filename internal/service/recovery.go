@@ -12,7 +12,7 @@ import (
 // recovery mode.
 func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Policy, error) {
 	return do(ctx, s, api.RecoverPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
-		pol, err := c.lookUpPolicy(ctx, in.Policy)
+		pol, err := c.lookUpPolicy(ctx, in)
 		if err != nil {
 			return api.Policy{}, err
 		}

@@ -18,13 +18,16 @@ func (s *Service) ListRolls(ctx context.Context, in api.ListInput) (api.List[api
 			if err != nil {
 				return nil, err
 			}
-			list, err := s.Roller.ProgressOf(ctx, tx, c.tenant, all)
-			return rowsOf(list, func(l roll.Listed) row[api.Roll] {
+			names, err := s.Policies.NamesOf(ctx, tx, c.tenant, nil)
+			if err != nil {
+				return nil, err
+			}
+			return rowsOf(s.Roller.ProgressOf(ctx, tx, names, all), func(l roll.Listed) row[api.Roll] {
 				if l.Err != nil {
 					l.Err = fmt.Errorf("roll %d: %w", l.ID, l.Err)
 				}
-				return row[api.Roll]{l.ID, l.Roll, l.Err}
-			}), err
+				return row[api.Roll]{l.ID, l.Shown, l.Err}
+			}), nil
 		})
 	})
 }

@@ -10,9 +10,9 @@ import (
 )
 
 // ListWorkloads lists the workload stores that exist, each since its first item.
-func (s *Service) ListWorkloads(ctx context.Context, _ api.None) (api.List[api.Workload], error) {
+func (s *Service) ListWorkloads(ctx context.Context, in api.ListInput) (api.List[api.Workload], error) {
 	return do(ctx, s, api.ListWorkloads.Meta, "", func(ctx context.Context, c *call) (api.List[api.Workload], error) {
-		return listContainers(ctx, c, container.Workload, api.PageInput{}, workloadOf)
+		return listContainers(ctx, c, container.Workload, in.PageInput, workloadOf)
 	})
 }
 

@@ -22,7 +22,8 @@ type ForTests struct {
 	// CheckNothing skips the comparison of tables with their indexes, as if all were
 	// sound.
 	CheckNothing bool
-	// Observe, unless nil, is called with each statement of a transaction.
+	// Observe, unless nil, is called with each statement of a transaction, the first of
+	// which is BEGIN.
 	Observe func(query string)
 	// SkipAppends, unless nil, is called by each Append. If it returns true, Append does
 	// nothing and succeeds: a benchmark measures so what the entries of reads cost.

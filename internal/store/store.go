@@ -251,6 +251,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, options *sql.TxOptions, fn 
 	}()
 	defer inner.Rollback() // no effect after a commit
 	tx := &Tx{dialect: db.dialect, conn: conn, tx: inner, readOnly: options.ReadOnly, observe: db.forTests.Observe, unindexed: db.unindexed}
+	if tx.observe != nil {
+		tx.observe("BEGIN")
+	}
 	if db.forTests.UseIndexes {
 		tx.unindexed = nil
 	}

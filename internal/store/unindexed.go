@@ -39,7 +39,9 @@ func (u *unindexed) set(table string, wrong bool) (changed bool) {
 
 // readsOf finds the tables that a statement reads, each with its alias. Statements have
 // the words of SQL in capitals and names in lower case.
-var readsOf = regexp.MustCompile(`\b(?:FROM|JOIN|UPDATE)\s+([a-z_]+)\b(?:\s+(?:AS\s+)?[a-z_]+\b)?(\s+NOT INDEXED)?`)
+var readsOf = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\b(?:FROM|JOIN|UPDATE)\s+([a-z_]+)\b(?:\s+(?:AS\s+)?[a-z_]+\b)?(\s+NOT INDEXED)?`)
+})
 
 // rewrite returns a statement that uses no index of the tables.
 func (u *unindexed) rewrite(text string) string {
@@ -47,8 +49,8 @@ func (u *unindexed) rewrite(text string) string {
 	if len(tables) == 0 {
 		return text
 	}
-	return readsOf.ReplaceAllStringFunc(text, func(read string) string {
-		match := readsOf.FindStringSubmatch(read)
+	return readsOf().ReplaceAllStringFunc(text, func(read string) string {
+		match := readsOf().FindStringSubmatch(read)
 		if match[2] != "" || !slices.Contains(tables, match[1]) {
 			return read
 		}
@@ -121,7 +123,7 @@ func (db *DB) foundWrongIndex(ctx context.Context, err error) (found bool) {
 	if !errors.As(err, &at) {
 		return false
 	}
-	for _, match := range readsOf.FindAllStringSubmatch(at.text, -1) {
+	for _, match := range readsOf().FindAllStringSubmatch(at.text, -1) {
 		if !slices.Contains(db.unindexed.wrong(), match[1]) {
 			_, _ = db.CheckTable(ctx, match[1])
 			found = found || slices.Contains(db.unindexed.wrong(), match[1])

@@ -170,7 +170,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return b, nil, damaged("it cannot be parsed").Because(err)
 	}
-	if !keyName.MatchString(b.Name) {
+	if !keyName().MatchString(b.Name) {
 		return b, nil, damaged("it names no key")
 	}
 	if len(b.Versions) == 0 || len(b.Versions) > maxBackupVersions {
@@ -178,7 +178,7 @@ func parseBackup(text []byte) (b backup, versions []version, err error) {
 	}
 	seen := map[string]bool{}
 	for _, from := range b.Versions {
-		if !keyVersion.MatchString(from.Version) || seen[from.Version] {
+		if !keyVersion().MatchString(from.Version) || seen[from.Version] {
 			return b, nil, damaged("a version's id is malformed or occurs twice")
 		}
 		seen[from.Version] = true

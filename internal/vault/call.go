@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -60,7 +61,7 @@ func (v *Vaults) authenticate(w http.ResponseWriter, r *http.Request) (request, 
 	w.Header().Set("X-Ms-Keyvault-Service-Version", serviceVersion)
 	c := &call{asked: find(ofVault, r)}
 	c.name, c.domain = v.splitHost(r.Host)
-	if !vaultName.MatchString(c.name) {
+	if !vaultName().MatchString(c.name) {
 		return nil, vaultNotFound(c.name)
 	}
 	c.pathErr = checkNames(c.path)
@@ -166,7 +167,7 @@ func (c *call) checkVersion() error {
 	if version == "" {
 		return azure.Invalid("the query parameter api-version is missing")
 	}
-	if !dataVersion.MatchString(version) {
+	if !dataVersion().MatchString(version) {
 		return azure.Invalid("api-version %.20q is not supported", version).WithHint("vaults support 7.4 and later")
 	}
 	return nil
@@ -194,12 +195,12 @@ func (c *call) logged() (string, []any) {
 // documentation's own example key, Key_01. Versions are printed in lower case and
 // accepted in either.
 var (
-	keyName    = regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`)
-	keyVersion = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	keyName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_-]{1,127}$`) })
+	keyVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
 )
 
 func checkNames(path map[string]string) error {
-	if name, ok := path["name"]; ok && !keyName.MatchString(name) {
+	if name, ok := path["name"]; ok && !keyName().MatchString(name) {
 		return azure.Invalid("a key's name has 1 to 127 letters, digits, hyphens and underscores")
 	}
 	version, ok := path["version"]
@@ -215,8 +216,10 @@ func checkNames(path map[string]string) error {
 
 // Versions of the interfaces by their form: numbered up to 7.6, dated since.
 var (
-	dataVersion       = regexp.MustCompile(`^(7\.[4-9]|202[5-9]-\d\d-\d\d|20[3-9]\d-\d\d-\d\d)(-preview(\.\d)?)?$`)
-	managementVersion = regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`)
+	dataVersion = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(7\.[4-9]|202[5-9]-\d\d-\d\d|20[3-9]\d-\d\d-\d\d)(-preview(\.\d)?)?$`)
+	})
+	managementVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^20\d\d-\d\d-\d\d(-preview)?$`) })
 )
 
 // serviceVersion is the version of the interface in answers, in the form of Azure's.

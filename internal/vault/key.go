@@ -400,7 +400,7 @@ func (c *call) paging() (limit int, after string, err error) {
 		}
 	}
 	place, err := base64.RawURLEncoding.DecodeString(c.query.Get("$skiptoken"))
-	if err != nil || len(place) > 0 && !keyName.Match(place) {
+	if err != nil || len(place) > 0 && !keyName().Match(place) {
 		return 0, "", azure.Invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	return limit, string(place), nil

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -36,23 +37,29 @@ type managementRequest struct {
 func (v *Vaults) Management() http.Handler { return v.handler(v.authenticateManagement) }
 
 func (v *Vaults) authenticateManagement(w http.ResponseWriter, r *http.Request) (request, error) {
-	who, err := v.directory.Authenticate(r.Context(), httpcheck.Bearer(r))
-	if err != nil {
-		if fail.Is(err, api.Unauthenticated) {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			err = azure.Refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+	ctx, bearer := r.Context(), httpcheck.Bearer(r)
+	o := &managementRequest{asked: find(ofManagement, r), host: r.Host, url: r.URL}
+	token, err := v.directory.CheckToken(bearer, access.ServiceAudience)
+	if err == nil {
+		err = v.db.View(ctx, func(tx *store.Tx) (err error) {
+			if o.who, err = v.directory.TokenPrincipal(ctx, tx, token); err != nil {
+				return err
+			}
+			o.tenant, err = v.directory.Tenant(ctx, tx, o.who.Tenant)
+			return err
+		})
+	}
+	if fail.Is(err, api.Unauthenticated) {
+		if bearer != "" {
+			admit.Refused(ctx)
 		}
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		err = azure.Refuse(api.Unauthenticated, "AuthenticationFailed", "", "%s", err.Error())
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := admit.Authenticated(r.Context(), who.Tenant); err != nil {
-		return nil, err
-	}
-	o := &managementRequest{asked: find(ofManagement, r), who: who, host: r.Host, url: r.URL}
-	err = v.db.View(r.Context(), func(tx *store.Tx) (err error) {
-		o.tenant, err = v.directory.Tenant(r.Context(), tx, who.Tenant)
-		return err
-	})
-	return o, err
+	return o, admit.Authenticated(ctx, o.who.Tenant)
 }
 
 func (o *managementRequest) authorize(context.Context, *Vaults) error {
@@ -70,7 +77,7 @@ func (o *managementRequest) checkRole(role string) error {
 }
 
 func (o *managementRequest) checkVersion() error {
-	if !managementVersion.MatchString(o.query.Get("api-version")) {
+	if !managementVersion().MatchString(o.query.Get("api-version")) {
 		return azure.Refuse(api.InvalidArgument, "MissingApiVersionParameter", "", "the query parameter api-version is missing or is not a date")
 	}
 	return nil
@@ -84,10 +91,10 @@ func (o *managementRequest) check(context.Context, *Vaults) error {
 		}
 		o.subscription = id.String()
 	}
-	if g, ok := o.path["group"]; ok && !groupName.MatchString(g) {
+	if g, ok := o.path["group"]; ok && !groupName().MatchString(g) {
 		return azure.Refuse(api.InvalidArgument, "InvalidResourceGroup", "", "a resource group's name has 1 to 90 letters, digits, dots, hyphens, underscores and brackets")
 	}
-	if n, ok := o.path["vault"]; ok && !vaultName.MatchString(n) {
+	if n, ok := o.path["vault"]; ok && !vaultName().MatchString(n) {
 		return azure.Refuse(api.InvalidArgument, "VaultNameNotValid", "", "a vault's name has 3 to 127 letters, digits, hyphens and underscores, and begins and ends with a letter or a digit")
 	}
 	return nil
@@ -108,7 +115,7 @@ func (o *managementRequest) logged() (string, []any) {
 }
 
 // groupName is Azure's rule. A group need not be created: it is only a name.
-var groupName = regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`)
+var groupName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z_.()-]{0,89}[0-9A-Za-z_()-]$`) })
 
 // findLive returns the vault of the tenant that the path names and that is not
 // deleted.
@@ -329,7 +336,7 @@ func (v *Vaults) listVaults(ctx context.Context, o *managementRequest) (int, any
 
 func (v *Vaults) listPage(ctx context.Context, o *managementRequest, query string, args []any, show func(*store.Tx, vault) (any, error)) (int, any, error) {
 	after, err := base64.RawURLEncoding.DecodeString(o.query.Get("$skiptoken"))
-	if err != nil || len(after) > 0 && !vaultName.Match(after) {
+	if err != nil || len(after) > 0 && !vaultName().Match(after) {
 		return 0, nil, azure.Invalid("the query parameter $skiptoken is not from a nextLink")
 	}
 	answer := struct {

@@ -3,6 +3,7 @@ package vault_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,35 @@ func TestOfficialManagementClientMakesAVault(t *testing.T) {
 		}
 		_, err = n.management().Get(ctx, "rg2", "Contoso-O365EX-NA-VaultA1", nil)
 		refused(t, err, 404, "ResourceNotFound", "", "rg2")
+	})
+}
+
+// The caller and its tenant are read in one snapshot; the operation has one transaction
+// of its own.
+func TestAManagementRequestNeedsTwoTransactions(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		var begun atomic.Int64
+		db.SetForTests(store.ForTests{Observe: func(statement string) {
+			if statement == "BEGIN" {
+				begun.Add(1)
+			}
+		}})
+		n := contoso(t, db)
+		vault := n.armURL("/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/contoso-A")
+		for _, request := range []struct{ method, url, body string }{
+			{"GET", n.server.URL + "/subscriptions?api-version=2022-12-01", ""},
+			{"GET", n.armURL("/providers/Microsoft.KeyVault/vaults"), ""},
+			{"GET", vault, ""},
+			{"PATCH", vault, `{"tags":{"cost":"centre"}}`},
+			{"PUT", n.armURL("/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/contoso-A/accessPolicies/add"), `{"properties":{"accessPolicies":[]}}`},
+			{"GET", n.armURL(providerPath), ""},
+			{"POST", n.armURL(providerPath + "/register"), ""},
+		} {
+			begun.Store(0)
+			if status := n.call(request.method, request.url, request.body, nil); status != 200 || begun.Load() != 2 {
+				t.Errorf("%s %s: %d, %d transactions", request.method, request.url, status, begun.Load())
+			}
+		}
 	})
 }
 

@@ -44,7 +44,7 @@ func FuzzParseBackup(f *testing.F) {
 	seed(func(b *backup) { b.Versions[0].Private = []byte{1, 2, 3} })
 	f.Fuzz(func(t *testing.T, text []byte) {
 		b, versions, err := parseBackup(text)
-		if err == nil && (!keyName.MatchString(b.Name) || len(versions) != len(b.Versions) || len(versions) == 0) {
+		if err == nil && (!keyName().MatchString(b.Name) || len(versions) != len(b.Versions) || len(versions) == 0) {
 			t.Fatalf("took %q", text)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -23,7 +24,7 @@ const (
 )
 
 // personName is the form of a user principal name.
-var personName = regexp.MustCompile(`^[^\s@/?#]{1,64}@[^\s@/?#]{1,189}$`)
+var personName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[^\s@/?#]{1,64}@[^\s@/?#]{1,189}$`) })
 
 // person is a user whom access policies name. Only the name is stored: a person has
 // no secret and cannot log in.

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -174,7 +175,7 @@ type parsed struct {
 }
 
 // locationName is a region's name as Azure normalises it.
-var locationName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+var locationName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]{1,64}$`) })
 
 func isTrue(b *bool) bool  { return b != nil && *b }
 func isFalse(b *bool) bool { return b != nil && !*b }
@@ -188,7 +189,7 @@ func (o *managementRequest) parse(r vaultRequest) (parsed, error) {
 	}
 	q := r.Properties
 	switch {
-	case p.location != "" && !locationName.MatchString(p.location):
+	case p.location != "" && !locationName().MatchString(p.location):
 		return p, azure.Refuse(api.InvalidArgument, "LocationNotAvailable", "", "location %.40q is not the name of a region", r.Location)
 	case q.TenantID != "" && !strings.EqualFold(q.TenantID, o.tenant.GUID.String()):
 		return p, azure.Invalid("tenantId %.40q is not the tenant of the request, %s", q.TenantID, o.tenant.GUID)
@@ -232,7 +233,7 @@ func (o *managementRequest) parsePolicies(list []accessPolicy) ([]grant, error) 
 	var grants []grant
 	for _, a := range list {
 		id, err := uuid.Parse(a.ObjectID)
-		person := err != nil && personName.MatchString(a.ObjectID)
+		person := err != nil && personName().MatchString(a.ObjectID)
 		if err != nil && !person {
 			return nil, azure.Invalid("access policy: objectId %.40q is neither a GUID nor a user principal name", a.ObjectID)
 		}

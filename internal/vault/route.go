@@ -192,7 +192,7 @@ func find(of target, r *http.Request) asked {
 // hasValidVersion reports whether the version in a path is valid or absent.
 func hasValidVersion(path map[string]string) bool {
 	version := strings.ToLower(path["version"])
-	return version == "" || keyVersion.MatchString(version)
+	return version == "" || keyVersion().MatchString(version)
 }
 
 // request is an authenticated request to an interface of the vaults.

@@ -25,6 +25,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"keyroll/api"
@@ -134,7 +135,7 @@ func (v *Vaults) splitHost(host string) (name, domain string) {
 // vaultName is the rule for new vaults: 3 to 127 letters, digits, hyphens and
 // underscores, as part of a host name neither beginning nor ending with one of
 // the latter. Azure has no underscores, but the documentation's examples do.
-var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
+var vaultName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`) })
 
 // vault is a row of the table. Times are Unix milliseconds, 0 for never.
 type vault struct {

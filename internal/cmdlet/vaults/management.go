@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -70,7 +71,7 @@ func (c *Client) subscriptionWith(ctx context.Context, id string) (subscription,
 	}
 	first := all[0]
 	if id != "" {
-		if !guid.MatchString(id) {
+		if !guid().MatchString(id) {
 			return subscription{}, fail.New(api.InvalidArgument, "subscription %.100q is not a GUID", id)
 		}
 		first.ID = strings.ToLower(id)
@@ -78,7 +79,9 @@ func (c *Client) subscriptionWith(ctx context.Context, id string) (subscription,
 	return first, nil
 }
 
-var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+var guid = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+})
 
 // manage returns the official client for one subscription.
 func (c *Client) manage(id string) (*armkeyvault.VaultsClient, error) {

@@ -118,16 +118,16 @@ func (c *Client) inside(u *url.URL) bool {
 		return false
 	}
 	name, isVault := strings.CutSuffix(strings.ToLower(u.Host), c.suffix)
-	return u.Host == c.server || isVault && vaultName.MatchString(name)
+	return u.Host == c.server || isVault && vaultName().MatchString(name)
 }
 
 // vaultName matches the label before the vault domain.
-var vaultName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`)
+var vaultName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{1,125}[0-9A-Za-z]$`) })
 
 // vault returns the official client of one vault. The client is kept because it
 // remembers the vault's first challenge.
 func (c *Client) vault(name string) (*azkeys.Client, error) {
-	if !vaultName.MatchString(name) {
+	if !vaultName().MatchString(name) {
 		return nil, fail.New(api.InvalidArgument, "%.150q is not a valid name of a vault", name).
 			WithHint("a vault's name has 3 to 127 letters, digits, hyphens and underscores")
 	}
