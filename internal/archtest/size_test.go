@@ -104,3 +104,34 @@ func TestPackagesAreSmall(t *testing.T) {
 		}
 	}
 }
+
+// An embedded Config would promote its fields, so that every user of a struct could use,
+// and replace, what the struct was made with.
+func TestNoExportedStructEmbedsItsConfig(t *testing.T) {
+	ours, _ := modulePackages()
+	for _, p := range ours {
+		for _, file := range p.GoFiles {
+			files := token.NewFileSet()
+			source, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(source, func(n ast.Node) bool {
+				spec, ok := n.(*ast.TypeSpec)
+				if !ok || !spec.Name.IsExported() {
+					return true
+				}
+				s, ok := spec.Type.(*ast.StructType)
+				if !ok {
+					return true
+				}
+				for _, f := range s.Fields.List {
+					if named, ok := f.Type.(*ast.Ident); ok && len(f.Names) == 0 && named.Name == "Config" {
+						t.Errorf("%v: %s embeds its Config", files.Position(f.Pos()), spec.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+}

@@ -17,11 +17,11 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 		if kind != container.Mailbox && kind != container.Site && kind != container.Workload {
 			return out, fail.New(api.InvalidArgument, "kind %q must be one of mailbox, site, workload", in.Body.Kind)
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, kind, in.Body.Container)
+		ct, err := s.containers.Find(ctx, c.tenant, kind, in.Body.Container)
 		if err != nil {
 			return out, err
 		}
-		abandon, err := s.Backups.PrepareAbandon(ctx, ct)
+		abandon, err := s.backups.PrepareAbandon(ctx, ct)
 		if err != nil {
 			return out, err
 		}
@@ -29,7 +29,7 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 			if err := abandon.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			totals, err := s.Items.Totals(ctx, tx, c.tenant, []int64{ct.ID})
+			totals, err := s.items.Totals(ctx, tx, c.tenant, []int64{ct.ID})
 			out = api.Abandoned{Kind: string(kind), Container: ct.Name, Items: totals[ct.ID].Items, Bytes: totals[ct.ID].Bytes}
 			return "its key page was lost", err
 		})

@@ -28,12 +28,12 @@ func (s *Service) SetPolicy(ctx context.Context, in api.SetPolicyInput) (api.Pol
 			}
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			now, err := s.Policies.Set(ctx, tx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled})
+			now, err := s.policies.Set(ctx, tx, pol, policy.Settings{Name: in.Body.Name, Description: in.Body.Description, Enabled: in.Body.Enabled})
 			if err != nil {
 				return "", err
 			}
 			if !now.Enabled {
-				n, err := s.Containers.CountWithPolicy(ctx, tx, c.tenant, now.ID)
+				n, err := s.containers.CountWithPolicy(ctx, tx, c.tenant, now.ID)
 				if err != nil {
 					return "", err
 				}
@@ -77,7 +77,7 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 			return api.Policy{}, err
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			now, before, err := s.Policies.Assign(ctx, tx, pol)
+			now, before, err := s.policies.Assign(ctx, tx, pol)
 			if err != nil {
 				return "", err
 			}
@@ -96,7 +96,7 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 			return api.Policy{}, err
 		}
 		fault.Point("assignment.after-commit")
-		s.Roller.Wake()
+		s.roller.Wake()
 		return c.policyOf(ctx, pol.ID)
 	})
 }
@@ -105,7 +105,7 @@ func (s *Service) AssignPolicy(ctx context.Context, in api.AssignPolicyInput) (a
 func (s *Service) ShowAssignment(ctx context.Context, _ api.None) (out api.Policy, err error) {
 	return do(ctx, s, api.ShowAssignment.Meta, "", func(ctx context.Context, c *call) (api.Policy, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			pol, err := s.Policies.Assigned(ctx, tx, c.tenant)
+			pol, err := s.policies.Assigned(ctx, tx, c.tenant)
 			if err != nil {
 				return err
 			}
@@ -129,17 +129,17 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 			return api.Refreshed{}, err
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			left, to, err := s.Policies.Leave(ctx, tx, pol)
+			left, to, err := s.policies.Leave(ctx, tx, pol)
 			if err != nil {
 				return "", err
 			}
 			if err := c.checkNoIncoming(ctx, tx, left.ID, to.ID); err != nil {
 				return "", err
 			}
-			if _, err := s.Containers.Release(ctx, tx, c.tenant, left.ID); err != nil {
+			if _, err := s.containers.Release(ctx, tx, c.tenant, left.ID); err != nil {
 				return "", err
 			}
-			if err := roll.Leave(ctx, tx, left, s.Now()); err != nil {
+			if err := roll.Leave(ctx, tx, left, s.now()); err != nil {
 				return "", err
 			}
 			if err := c.beginRoll(ctx, tx, roll.Start{Policy: to, Source: left.ID, Classes: leaveClasses}); err != nil {
@@ -152,7 +152,7 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 			return api.Refreshed{}, err
 		}
 		fault.Point("leave.after-commit")
-		s.Roller.Wake()
+		s.roller.Wake()
 		out, err := c.policyOf(ctx, pol.ID)
 		return api.Refreshed{Policy: out}, err
 	})
@@ -160,12 +160,12 @@ func (s *Service) LeavePolicy(ctx context.Context, in api.LeavePolicyInput) (api
 
 // beginRoll begins a roll to a policy's current policy key.
 func (c *call) beginRoll(ctx context.Context, tx *store.Tx, start roll.Start) error {
-	rev, err := c.Policies.RevisionOf(ctx, tx, c.tenant, start.Policy.Current.ID)
+	rev, err := c.policies.RevisionOf(ctx, tx, c.tenant, start.Policy.Current.ID)
 	if err != nil {
 		return err
 	}
 	start.Revision = rev.GUID
-	_, err = roll.Begin(ctx, tx, c.Policies, start, c.Now())
+	_, err = roll.Begin(ctx, tx, c.policies, start, c.now())
 	return err
 }
 
@@ -177,7 +177,7 @@ func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, exce
 	if err != nil || !ok || !latest.Unfinished() || latest.Source == 0 || slices.Contains(except, latest.Source) {
 		return err
 	}
-	pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
+	pol, err := c.policies.ByID(ctx, tx, c.tenant, id)
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (c *call) checkNoIncoming(ctx context.Context, tx *store.Tx, id int64, exce
 
 // lookUpPolicy is findPolicy in a snapshot of its own.
 func (c *call) lookUpPolicy(ctx context.Context, in api.PolicyInput) (pol policy.Policy, err error) {
-	return pol, c.DB.View(ctx, func(tx *store.Tx) (err error) {
+	return pol, c.db.View(ctx, func(tx *store.Tx) (err error) {
 		pol, err = c.findPolicy(ctx, tx, in)
 		return err
 	})

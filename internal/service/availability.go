@@ -21,7 +21,7 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 		}
 		var failed []error
 		for _, pol := range policies {
-			rolled, err := s.Policies.RollAvailability(ctx, pol)
+			rolled, err := s.policies.RollAvailability(ctx, pol)
 			out.Wraps += rolled.Wraps
 			out.Destroyed += rolled.Destroyed
 			if err == nil {
@@ -45,14 +45,14 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 // withAvailabilityKeys returns the policy that identity names or, if it is empty, all
 // policies whose availability key was not destroyed by a purge.
 func (c *call) withAvailabilityKeys(ctx context.Context, identity string) (list []policy.Policy, err error) {
-	err = c.DB.View(ctx, func(tx *store.Tx) error {
+	err = c.db.View(ctx, func(tx *store.Tx) error {
 		list = nil
 		if identity != "" {
-			pol, err := c.Policies.Find(ctx, tx, c.tenant, identity)
+			pol, err := c.policies.Find(ctx, tx, c.tenant, identity)
 			list = append(list, pol)
 			return err
 		}
-		all, err := c.Policies.List(ctx, tx, c.tenant)
+		all, err := c.policies.List(ctx, tx, c.tenant)
 		for _, pol := range all {
 			if pol.Purge != policy.Purged {
 				list = append(list, pol)

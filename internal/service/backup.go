@@ -27,16 +27,16 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 		}
 		var expires time.Time
 		if in.Body.Expires != nil {
-			if expires = *in.Body.Expires; !expires.After(s.Now()) {
+			if expires = *in.Body.Expires; !expires.After(s.now()) {
 				return out, fail.New(api.InvalidArgument, "the expiry time %s is in the past", expires.UTC().Format(time.RFC3339))
 			}
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, kind, in.Body.Container)
+		ct, err := s.containers.Find(ctx, c.tenant, kind, in.Body.Container)
 		if err != nil {
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		copied, err := s.Backups.Prepare(ctx, ct, expires)
+		copied, err := s.backups.Prepare(ctx, ct, expires)
 		if err != nil {
 			return out, err
 		}
@@ -53,11 +53,11 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 // ListBackups lists backups in the order in which they were made.
 func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
 	return do(ctx, s, api.ListBackups.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Backup], err error) {
-		if _, err := s.Containers.Directory(ctx, c.tenant); err != nil {
+		if _, err := s.containers.Directory(ctx, c.tenant); err != nil {
 			return list, err
 		}
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Backup], error) {
-			list, err := s.Backups.List(ctx, tx, c.tenant, after, limit)
+			list, err := s.backups.List(ctx, tx, c.tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -97,7 +97,7 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 			return out, err
 		}
 		defer c.queueContentCleanup(c.tenant)
-		copied, err := s.Backups.PrepareRestore(ctx, b, in.Body.To, pol)
+		copied, err := s.backups.PrepareRestore(ctx, b, in.Body.To, pol)
 		if err != nil {
 			return out, err
 		}
@@ -130,8 +130,8 @@ func (c *call) restorePolicy(ctx context.Context, b backup.Backup, identity stri
 	if b.Policy == 0 {
 		return 0, nil
 	}
-	return b.Policy, c.DB.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.Policies.ByID(ctx, tx, c.tenant, b.Policy)
+	return b.Policy, c.db.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.policies.ByID(ctx, tx, c.tenant, b.Policy)
 		if err == nil && (!pol.Enabled || pol.Purge != policy.NotPurged) {
 			err = fail.New(api.Conflict, "policy %q of the backed up %s no longer accepts containers", pol.Name, b.Of).
 				WithHint("restore it with another policy: keyroll backup restore ID --to NAME --policy POLICY")
@@ -152,7 +152,7 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return "", err
 			}
-			return "backup " + out.ID, s.Backups.Expire(ctx, tx, b)
+			return "backup " + out.ID, s.backups.Expire(ctx, tx, b)
 		})
 		if err != nil {
 			return out, err
@@ -168,8 +168,8 @@ func (c *call) findBackup(ctx context.Context, text string) (b backup.Backup, er
 	if err != nil {
 		return b, fail.New(api.InvalidArgument, "backup %q is not a valid backup id", text)
 	}
-	return b, c.DB.View(ctx, func(tx *store.Tx) error {
-		b, err = c.Backups.ByID(ctx, tx, c.tenant, id)
+	return b, c.db.View(ctx, func(tx *store.Tx) error {
+		b, err = c.backups.ByID(ctx, tx, c.tenant, id)
 		return err
 	})
 }
@@ -193,21 +193,21 @@ const expiryBatch = 100
 
 // queueExpiry queues a job that deletes the expired backups.
 func (s *Service) queueExpiry(tenant int64) {
-	s.Upkeep.Add(fmt.Sprintf("expire backups of tenant %d", tenant), func(ctx context.Context) error {
+	s.upkeep.Add(fmt.Sprintf("expire backups of tenant %d", tenant), func(ctx context.Context) error {
 		ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.ExpireBackup.Name, System: true})
-		if _, err := s.Containers.Directory(ctx, tenant); err != nil {
+		if _, err := s.containers.Directory(ctx, tenant); err != nil {
 			return err
 		}
 		for {
 			var due []backup.Backup
-			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-				due, err = s.Backups.Due(ctx, tx, tenant, s.Now(), expiryBatch)
+			err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+				due, err = s.backups.Due(ctx, tx, tenant, s.now(), expiryBatch)
 				return err
 			})
 			if err != nil || len(due) == 0 {
 				return err
 			}
-			if err := s.DB.CheckTables(ctx, "backup", "container"); err != nil {
+			if err := s.db.CheckTables(ctx, "backup", "container"); err != nil {
 				return fmt.Errorf("expired backups are not deleted: %w", err)
 			}
 			var errs []error
@@ -224,11 +224,11 @@ func (s *Service) queueExpiry(tenant int64) {
 
 // expireDue deletes a backup whose time has come.
 func (s *Service) expireDue(ctx context.Context, b backup.Backup) error {
-	err := s.DB.InTx(ctx, func(tx *store.Tx) error {
-		if err := s.Backups.Expire(ctx, tx, b); err != nil {
+	err := s.db.InTx(ctx, func(tx *store.Tx) error {
+		if err := s.backups.Expire(ctx, tx, b); err != nil {
 			return err
 		}
-		return s.Audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: b.Tenant, Outcome: audit.Done, Target: b.Name,
+		return s.audit.Append(ctx, tx, audit.Entry{ID: store.NewID(), Tenant: b.Tenant, Outcome: audit.Done, Target: b.Name,
 			Detail: fmt.Sprintf("backup %d, whose time has come", b.ID)})
 	})
 	if err == nil {
@@ -239,7 +239,7 @@ func (s *Service) expireDue(ctx context.Context, b backup.Backup) error {
 
 // queueContentCleanup queues the removal of data left over from copies and backups.
 func (s *Service) queueContentCleanup(tenant int64) {
-	s.Upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
-		return errors.Join(s.Contents.ForgetImports(ctx, tenant), s.Backups.DeleteLeftoverRows(ctx, tenant))
+	s.upkeep.Add(fmt.Sprintf("tidy up content of tenant %d", tenant), func(ctx context.Context) error {
+		return errors.Join(s.contents.ForgetImports(ctx, tenant), s.backups.DeleteLeftoverRows(ctx, tenant))
 	})
 }

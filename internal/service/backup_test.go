@@ -231,7 +231,7 @@ func TestBackupsOfAnotherTenantAreNotFound(t *testing.T) {
 func TestExpiredBackupsAreDeleted(t *testing.T) {
 	each(t, func(w testService) {
 		now := time.Now().Truncate(time.Millisecond)
-		w.Service.Now = func() time.Time { return now }
+		w.clock.set(now)
 		w.oldMailbox()
 		at := now.Add(48 * time.Hour)
 		in := newBackup("mailbox", alice)
@@ -244,7 +244,7 @@ func TestExpiredBackupsAreDeleted(t *testing.T) {
 			day  time.Time
 			left int
 		}{{now.Add(24 * time.Hour), 2}, {at, 1}, {at.Add(1000 * time.Hour), 1}} {
-			now = c.day
+			w.clock.set(c.day)
 			w.QueueMaintenance()
 			w.tidy()
 			if got := w.backups(); len(got) != c.left {
@@ -317,7 +317,7 @@ func TestExpiringABackupNeedsNoKey(t *testing.T) {
 func TestBlobsAreCollectedOnceADay(t *testing.T) {
 	each(t, func(w testService) {
 		now := time.Now()
-		w.Service.Now = func() time.Time { return now }
+		w.clock.set(now)
 		put := func(text string) { w.Must(e(w.PutFile(w.ctx, file(team, path), -1, strings.NewReader(text)))) }
 		w.Must(e(w.CreateSite(w.ctx, newSite(team))))
 		dropped := func() int64 { return w.Number(`SELECT COUNT(*) FROM dropped`) }
@@ -325,6 +325,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		put("two")
 		for hours, left := range []int64{0: 1, 1: 1, 2: 0} {
 			now = now.Add(time.Duration(hours) * 12 * time.Hour)
+			w.clock.set(now)
 			w.Must(w.CollectIfDue(w.Ctx))
 			if n := dropped(); n != left {
 				t.Errorf("step %d: %d blobs wait", hours, n)
@@ -332,7 +333,8 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		}
 		put("three")
 		now = now.Add(collect.Interval)
-		w.Must(w.Collector.NoteCollected(w.Ctx, now.Add(-collect.Interval), 1<<62)) // was interrupted after the last tenant
+		w.clock.set(now)
+		w.Must(w.parts.Collector.NoteCollected(w.Ctx, now.Add(-collect.Interval), 1<<62)) // was interrupted after the last tenant
 		w.Must(w.CollectIfDue(w.Ctx))
 		if n := dropped(); n != 1 {
 			t.Errorf("an interrupted collection began again: %d blobs wait", n)
@@ -342,6 +344,7 @@ func TestBlobsAreCollectedOnceADay(t *testing.T) {
 		}
 		// A row that references the dropped blob and is missing in the index.
 		now = now.Add(collect.Interval)
+		w.clock.set(now)
 		storetest.LoseWrites(t, w.DB, "blob_id", func(*store.DB) {
 			w.Exec(`INSERT INTO blob (id, tenant, item, sequence, size, page) SELECT d.blob, d.tenant, b.item, 9, 0, b.page FROM dropped d, blob b`)
 		})
@@ -368,7 +371,7 @@ func TestNoBackupIsDeletedBecauseOfAWrongIndex(t *testing.T) {
 		o.Must(e(o.CreateBackup(o.as(w.admin), in)))
 	})
 	w = newTestServiceOver(w.World.Over(db), w.blobs)
-	w.Service.Now = func() time.Time { return at }
+	w.clock.set(at)
 	expire := func() int64 {
 		w.QueueMaintenance()
 		w.tidy()

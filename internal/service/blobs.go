@@ -31,7 +31,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 		if grace == 0 {
 			grace = orphanGrace
 		}
-		collection, err := s.Collector.NewCollection(grace, in.Body.DryRun)
+		collection, err := s.collector.NewCollection(grace, in.Body.DryRun)
 		if err != nil {
 			return out, err
 		}
@@ -64,8 +64,8 @@ func (s *Service) collect(ctx context.Context, collection *collect.Collection, a
 	}()
 	for {
 		var tenants []access.Tenant
-		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			tenants, err = s.Access.Tenants(ctx, tx, after, 1000)
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			tenants, err = s.access.Tenants(ctx, tx, after, 1000)
 			return err
 		})
 		if err != nil {
@@ -92,15 +92,15 @@ func (s *Service) collect(ctx context.Context, collection *collect.Collection, a
 // recordContradiction logs that blobs were not deleted because the database
 // contradicts itself, and writes that to the audit logs of the tenants that own them.
 func (s *Service) recordContradiction(ctx context.Context, why error) error {
-	s.Logger.ErrorContext(ctx, "the database contradicts itself about blobs; none of them is deleted", "error", why)
+	s.logger.ErrorContext(ctx, "the database contradicts itself about blobs; none of them is deleted", "error", why)
 	var c *collect.Contradiction
 	if !errors.As(why, &c) {
 		return nil
 	}
 	_, detail, _ := fail.Public(why)
-	return s.DB.InTx(ctx, func(tx *store.Tx) error {
+	return s.db.InTx(ctx, func(tx *store.Tx) error {
 		for _, tenant := range c.Tenants {
-			if err := audit.Notice(ctx, tx, audit.Entry{Tenant: tenant, Outcome: string(api.Damaged), Detail: detail}, s.Now()); err != nil {
+			if err := audit.Notice(ctx, tx, audit.Entry{Tenant: tenant, Outcome: string(api.Damaged), Detail: detail}, s.now()); err != nil {
 				return err
 			}
 		}
@@ -112,27 +112,27 @@ func (s *Service) recordContradiction(ctx context.Context, why error) error {
 // was interrupted continues where it was; one that finds damage ends until the next
 // day.
 func (s *Service) CollectIfDue(ctx context.Context) error {
-	began := s.Now()
-	due, after, err := s.Collector.Due(ctx, began)
+	began := s.now()
+	due, after, err := s.collector.Due(ctx, began)
 	if err != nil || !due {
 		return err
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Operation: api.CollectBlobs.Name, Request: "schedule", System: true})
-	collection, err := s.Collector.NewCollection(orphanGrace, false)
+	collection, err := s.collector.NewCollection(orphanGrace, false)
 	if err != nil {
 		return err
 	}
-	if err := s.DB.InTx(ctx, func(tx *store.Tx) error { return collection.Begin(ctx, tx) }); err != nil {
+	if err := s.db.InTx(ctx, func(tx *store.Tx) error { return collection.Begin(ctx, tx) }); err != nil {
 		return err
 	}
 	fault.Point("collect.after-commit")
 	last := began.Add(-collect.Interval)
-	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.Collector.NoteCollected(ctx, last, after) })
+	err = s.collect(ctx, collection, after, nil, func(after int64) error { return s.collector.NoteCollected(ctx, last, after) })
 	if err != nil && !fail.Is(err, api.Damaged) {
 		return err
 	}
 	if collection.Removed > 0 {
-		s.Logger.InfoContext(ctx, "collected blobs", "blobs", collection.Blobs, "orphans", collection.Orphans, "removed", collection.Removed)
+		s.logger.InfoContext(ctx, "collected blobs", "blobs", collection.Blobs, "orphans", collection.Orphans, "removed", collection.Removed)
 	}
-	return s.Collector.NoteCollected(ctx, began, 0)
+	return s.collector.NoteCollected(ctx, began, 0)
 }

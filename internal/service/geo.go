@@ -44,19 +44,19 @@ func checkPolicyName(name string) error {
 // its site policy is registered.
 func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api.Geo, err error) {
 	return do(ctx, s, api.CreateGeo.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Geo, error) {
-		g, err := s.Containers.NewGeo(in.Body.Name, in.Body.Hosts)
+		g, err := s.containers.NewGeo(in.Body.Name, in.Body.Hosts)
 		if err != nil {
 			return out, err
 		}
 		// The transaction checks this again; checking first avoids making a policy in vain.
-		if err := s.DB.View(ctx, func(tx *store.Tx) error { return s.Containers.CheckGeo(ctx, tx, c.tenant, g) }); err != nil {
+		if err := s.db.View(ctx, func(tx *store.Tx) error { return s.containers.CheckGeo(ctx, tx, c.tenant, g) }); err != nil {
 			return out, err
 		}
-		guid, err := s.TenantGUID(ctx, c.tenant)
+		guid, err := s.tenantGUID(ctx, c.tenant)
 		if err != nil {
 			return out, err
 		}
-		managed, err := s.Policies.PrepareCreate(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
+		managed, err := s.policies.PrepareCreate(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
 			Description: "Root keys held only by the service. The sites of the geo are under it until its site policy is registered.", Geo: g.ID})
 		if err != nil {
 			return out, err
@@ -65,7 +65,7 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 			if _, err := managed.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			if err := s.Containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
+			if err := s.containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
 				return "", err
 			}
 			out = geoOf(g, 0, policy.Policy{})
@@ -106,15 +106,15 @@ func (s *Service) ListGeos(ctx context.Context, in api.ListInput) (list api.List
 
 // geosAfter returns the geos after a position, and the damage to each: with three queries.
 func (c *call) geosAfter(ctx context.Context, tx *store.Tx, after int64) (rows []row[api.Geo], damaged [][]error, err error) {
-	all, err := c.Containers.Geos(ctx, tx, c.tenant)
+	all, err := c.containers.Geos(ctx, tx, c.tenant)
 	if err != nil {
 		return nil, nil, err
 	}
-	sites, err := c.Containers.SitesByGeo(ctx, tx, c.tenant)
+	sites, err := c.containers.SitesByGeo(ctx, tx, c.tenant)
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := c.Policies.NamesOf(ctx, tx, c.tenant, nil)
+	names, err := c.policies.NamesOf(ctx, tx, c.tenant, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,11 +140,11 @@ func geoOf(g container.Geo, sites int64, pol policy.Policy) api.Geo {
 
 // sitePolicy returns the site policy of a geo, and false if it has none.
 func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (policy.Policy, bool, error) {
-	id, err := c.Policies.Default(ctx, tx, c.tenant, string(container.Site), g.ID)
+	id, err := c.policies.Default(ctx, tx, c.tenant, string(container.Site), g.ID)
 	if err != nil {
 		return policy.Policy{}, false, err
 	}
-	pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
+	pol, err := c.policies.ByID(ctx, tx, c.tenant, id)
 	return pol, err == nil && profiles.Of(pol.Kind).Keys > 0, err
 }
 
@@ -162,9 +162,9 @@ func (c *call) findPolicy(ctx context.Context, tx *store.Tx, in api.PolicyInput)
 // names the site policy of its geo.
 func (c *call) policyNamed(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
 	if !strings.Contains(identity, "://") {
-		return c.Policies.Find(ctx, tx, c.tenant, identity)
+		return c.policies.Find(ctx, tx, c.tenant, identity)
 	}
-	g, err := c.Containers.FindGeo(ctx, tx, c.tenant, identity)
+	g, err := c.containers.FindGeo(ctx, tx, c.tenant, identity)
 	if err != nil {
 		return policy.Policy{}, err
 	}

@@ -15,11 +15,11 @@ import (
 // continues after them.
 func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.Imported{}, err
 		}
-		mail, err := s.Contents.PrepareImport(ctx, ct, size, r, content.ImportOptions{Name: in.Import, Format: in.Format})
+		mail, err := s.contents.PrepareImport(ctx, ct, size, r, content.ImportOptions{Name: in.Import, Format: in.Format})
 		if err != nil {
 			return api.Imported{}, err
 		}
@@ -28,7 +28,7 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 			if got, err = mail.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			return "", s.Containers.Migrated(ctx, tx, ct)
+			return "", s.containers.Migrated(ctx, tx, ct)
 		})
 		if err != nil {
 			return api.Imported{}, mail.Failure(err)
@@ -42,13 +42,13 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 // ListMailImports lists the unfinished imports into a mailbox.
 func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (list api.List[api.MailImport], err error) {
 	return do(ctx, s, api.ListMailImports.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.List[api.MailImport], error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return list, err
 		}
 		return list, c.read(ctx, func(tx *store.Tx) error {
 			list = api.List[api.MailImport]{}
-			all, err := s.Contents.Imports(ctx, tx, ct)
+			all, err := s.contents.Imports(ctx, tx, ct)
 			for _, m := range all {
 				list.Items = append(list.Items, mailImport(m))
 			}
@@ -60,13 +60,13 @@ func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (lis
 // StopMailImport stops an import, and returns how much it has stored.
 func (s *Service) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
 	return do(ctx, s, api.StopMailImport.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.MailImport, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.MailImport{}, err
 		}
 		var m content.MailImport
 		err = c.change(ctx, func(tx *store.Tx) (_ string, err error) {
-			m, err = s.Contents.StopImport(ctx, tx, ct, in.Import)
+			m, err = s.contents.StopImport(ctx, tx, ct, in.Import)
 			return "", err
 		})
 		return mailImport(m), err

@@ -24,7 +24,7 @@ func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		made, err := s.Containers.PrepareMailbox(ctx, c.tenant, container.NewMailbox{Name: in.Body.Name, Type: in.Body.Type, External: in.Body.ExternalAddress, Policy: pol})
+		made, err := s.containers.PrepareMailbox(ctx, c.tenant, container.NewMailbox{Name: in.Body.Name, Type: in.Body.Type, External: in.Body.ExternalAddress, Policy: pol})
 		if err != nil {
 			return out, err
 		}
@@ -38,8 +38,8 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 	if identity == "" {
 		return 0, nil
 	}
-	err = c.DB.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.Policies.Find(ctx, tx, c.tenant, identity)
+	err = c.db.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.policies.Find(ctx, tx, c.tenant, identity)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List
 // ShowMailbox shows a mailbox and what it is encrypted with.
 func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.ShowMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
@@ -93,11 +93,11 @@ func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInp
 		if !ok {
 			return out, fail.New(api.InvalidArgument, "state %q must be one of active, inactive, disconnected, disabled", in.Body.State)
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
-		move, err := s.Containers.PrepareState(ctx, c.tenant, ct, class)
+		move, err := s.containers.PrepareState(ctx, c.tenant, ct, class)
 		if err != nil {
 			return out, err
 		}
@@ -114,11 +114,11 @@ func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) 
 		if err != nil {
 			return out, err
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
-		move, err := s.Containers.PrepareAssign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator)
+		move, err := s.containers.PrepareAssign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator)
 		if err != nil {
 			return out, err
 		}
@@ -158,12 +158,12 @@ func mailboxOf(s shown) (m api.Mailbox, err error) {
 // ExportMail writes all messages of a mailbox as an mbox.
 func (s *Service) ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error {
 	return errorOnly(do(ctx, s, api.ExportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
 		defer c.queueFollow(ct)
-		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Export(ctx, ct, w) })
+		return none, c.stream(ctx, w, func(w io.Writer) error { return s.contents.Export(ctx, ct, w) })
 	}))
 }
 
@@ -174,11 +174,11 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 		if err != nil {
 			return list, err
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return list, err
 		}
-		all, err := s.Contents.Messages(ctx, ct, after, limit+1)
+		all, err := s.contents.Messages(ctx, ct, after, limit+1)
 		if err != nil {
 			return list, err
 		}
@@ -211,12 +211,12 @@ func (s *Service) ReadMessage(ctx context.Context, in api.MessageInput, w io.Wri
 		if err != nil {
 			return none, fail.New(api.InvalidArgument, "message %q is not a valid message id", in.Message)
 		}
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
 		defer c.queueFollow(ct)
-		return none, c.stream(ctx, w, func(w io.Writer) error { return s.Contents.Message(ctx, ct, id, w) })
+		return none, c.stream(ctx, w, func(w io.Writer) error { return s.contents.Message(ctx, ct, id, w) })
 	}))
 }
 

@@ -50,7 +50,7 @@ func (m *model) work(r *rapid.T) { m.workOn(anyOf(r, m.rolls(api.RollRunning))) 
 func (m *model) workOn(ro roll.Roll) {
 	m.Helper()
 	p := m.recordWork(ro)
-	waits, err := m.Roller.Work(m.Ctx, ro)
+	waits, err := m.parts.Roller.Work(m.Ctx, ro)
 	if err != nil || waits && !m.vaultsMayFail() {
 		m.Fatalf("a roll waits: %v, %v", waits, err)
 	}
@@ -133,7 +133,7 @@ func (m *model) interruptThisRoll(r *rapid.T, ro roll.Roll) {
 		fault.Set(func(string) { count() })
 		defer fault.Set(nil)
 	}
-	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.Containers, m.Renewer), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
+	dying := roll.New(roll.Config{DB: m.DB, Policies: m.Policies, Deep: depth.New(m.DB, m.parts.Containers, m.parts.Renewer), Limit: rate.NewLimiter(rate.Inf, 4), Now: m.Clock.Now,
 		Settled: func(int64, int64) {},
 		Reseal: func(from, to *envelope.Key, old, next envelope.EncryptionContext, body []byte) ([]byte, error) {
 			if how == "page" {

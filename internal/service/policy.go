@@ -44,10 +44,10 @@ func (s *Service) parseTwoKeys(uris []string) (primary, secondary envelope.KeyVe
 	if len(uris) != 2 {
 		return primary, secondary, fail.New(api.InvalidArgument, "%d key URIs are given; a policy has exactly two, in two vaults", len(uris))
 	}
-	if primary, err = s.Keys.ParseURI(uris[0]); err != nil {
+	if primary, err = s.keyNames.ParseURI(uris[0]); err != nil {
 		return primary, secondary, err
 	}
-	secondary, err = s.Keys.ParseURI(uris[1])
+	secondary, err = s.keyNames.ParseURI(uris[1])
 	return primary, secondary, err
 }
 
@@ -57,8 +57,8 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 	target := strings.TrimSpace(sitePolicyName + " " + in.Body.Geo)
 	return do(ctx, s, api.RegisterSites.Meta, target, func(ctx context.Context, c *call) (api.Policy, error) {
 		var geo container.Geo
-		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-			geo, err = s.Containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+			geo, err = s.containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
 			return err
 		})
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 		if err != nil {
 			return out, err
 		}
-		refusals, warnings, err := s.Policies.CheckKeys(ctx, c.tenant, in.Body.Kind, primary, secondary)
+		refusals, warnings, err := s.policies.CheckKeys(ctx, c.tenant, in.Body.Kind, primary, secondary)
 		if err != nil {
 			return out, err
 		}
@@ -106,7 +106,7 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 // policy. A dry run stops after the checks: it makes no keys.
 func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Policy, error) {
 	if c.dryRun {
-		warnings, err := c.Policies.CheckCreate(ctx, c.tenant, d)
+		warnings, err := c.policies.CheckCreate(ctx, c.tenant, d)
 		if err == nil {
 			err = c.change(ctx, func(tx *store.Tx) (string, error) {
 				_, err := c.sourceOfSites(ctx, tx, d)
@@ -115,11 +115,11 @@ func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Polic
 		}
 		return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, err
 	}
-	guid, err := c.TenantGUID(ctx, c.tenant)
+	guid, err := c.tenantGUID(ctx, c.tenant)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	made, err := c.Policies.PrepareCreate(ctx, c.tenant, guid, d)
+	made, err := c.policies.PrepareCreate(ctx, c.tenant, guid, d)
 	if err != nil {
 		return api.Policy{}, err
 	}
@@ -137,7 +137,7 @@ func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Polic
 	if err != nil {
 		return api.Policy{}, err
 	}
-	c.Roller.Wake()
+	c.roller.Wake()
 	out, err := c.policyOf(ctx, pol.ID)
 	out.Warnings = made.Warnings
 	return out, err
@@ -149,7 +149,7 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 	if !profiles.Of(d.Kind).OnePerGeo {
 		return 0, nil
 	}
-	managed, err := c.Policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
+	managed, err := c.policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
 	if err != nil {
 		return 0, err
 	}
@@ -161,7 +161,7 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Policy], error) {
-			list, names, err := s.Policies.Page(ctx, tx, c.tenant, after, limit)
+			list, names, err := s.policies.Page(ctx, tx, c.tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -242,7 +242,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 	}
 	var pol policy.Policy
 	sweeps := false // roll even without a newer version
-	err = c.DB.View(ctx, func(tx *store.Tx) (err error) {
+	err = c.db.View(ctx, func(tx *store.Tx) (err error) {
 		if pol, err = c.findPolicy(ctx, tx, in); err != nil {
 			return err
 		}
@@ -259,8 +259,8 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 	if err != nil {
 		return api.Refreshed{}, err
 	}
-	began := c.Now()
-	change, err := c.Policies.PrepareChange(ctx, pol, r)
+	began := c.now()
+	change, err := c.policies.PrepareChange(ctx, pol, r)
 	swept := sweeps && fail.Is(err, api.NoNewVersion)
 	if err != nil && !swept {
 		return api.Refreshed{}, err
@@ -268,7 +268,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 	out := api.Refreshed{Warnings: change.Warnings}
 	start := roll.Start{Policy: pol, Depth: r.Depth, Options: options, NewestKey: depth.NewestKey}
 	if c.dryRun {
-		if out.Estimate, err = c.estimate(ctx, change, swept, start, c.Now().Sub(began)); err != nil {
+		if out.Estimate, err = c.estimate(ctx, change, swept, start, c.now().Sub(began)); err != nil {
 			return api.Refreshed{}, err
 		}
 	} else if out.Rewrapped = change.Rewrapped(); !change.NewKey {
@@ -282,7 +282,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 	if err != nil {
 		return api.Refreshed{}, err
 	}
-	c.Roller.Wake()
+	c.roller.Wake()
 	out.Policy, err = c.policyOf(ctx, pol.ID)
 	return out, err
 }
@@ -301,7 +301,7 @@ func (c *call) commitChange(ctx context.Context, change *policy.PreparedChange, 
 			}
 			start := start
 			start.Policy, start.Revision = done.Policy, done.Revision.GUID
-			if _, err := roll.Begin(ctx, tx, c.Policies, start, c.Now()); err != nil {
+			if _, err := roll.Begin(ctx, tx, c.policies, start, c.now()); err != nil {
 				return "", err
 			}
 		}
@@ -324,7 +324,7 @@ func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy)
 // rollInProgress returns the refusal with the progress of a roll; hint is a format for
 // its id.
 func (c *call) rollInProgress(ctx context.Context, tx *store.Tx, pol policy.Policy, latest roll.Roll, hint string) error {
-	progress, err := c.Roller.Progress(ctx, tx, latest)
+	progress, err := c.roller.Progress(ctx, tx, latest)
 	if err != nil {
 		return err
 	}
@@ -346,14 +346,14 @@ func depthOf(d api.Depth) (api.Depth, error) {
 // keyVersion parses a key version that is given by its URI or by its parts.
 func (s *Service) keyVersion(kv api.KeyVersion) (envelope.KeyVersion, error) {
 	if kv.URI != "" {
-		return s.Keys.ParseURI(kv.URI)
+		return s.keyNames.ParseURI(kv.URI)
 	}
-	return s.Keys.Reference(kv.Vault, kv.Key, kv.Version)
+	return s.keyNames.Reference(kv.Vault, kv.Key, kv.Version)
 }
 
 func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err error) {
-	return out, c.DB.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.Policies.ByID(ctx, tx, c.tenant, id)
+	return out, c.db.View(ctx, func(tx *store.Tx) error {
+		pol, err := c.policies.ByID(ctx, tx, c.tenant, id)
 		if err != nil {
 			return err
 		}
@@ -364,7 +364,7 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 
 // showPolicy completes a policy, as it is in tx, with its revision and its newest roll.
 func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
-	l, names, err := c.Policies.ListOne(ctx, tx, c.tenant, pol.ID)
+	l, names, err := c.policies.ListOne(ctx, tx, c.tenant, pol.ID)
 	if err != nil {
 		return api.Policy{}, err
 	}
@@ -391,7 +391,7 @@ func (c *call) newestRolls(ctx context.Context, tx *store.Tx, list []policy.List
 		return nil, err
 	}
 	of := map[int64]roll.Listed{}
-	for _, ro := range slices.Backward(c.Roller.ProgressOf(ctx, tx, names, newest)) { // the newest is last
+	for _, ro := range slices.Backward(c.roller.ProgressOf(ctx, tx, names, newest)) { // the newest is last
 		if slices.Contains(to, ro.Policy) {
 			of[ro.Policy] = ro
 		}
@@ -455,5 +455,5 @@ func (c *call) keyOf(kv envelope.KeyVersion) api.KeyVersion {
 	if kv.Key == "" {
 		return api.KeyVersion{}
 	}
-	return api.KeyVersion{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, URI: c.Keys.URI(kv)}
+	return api.KeyVersion{Vault: kv.Vault, Key: kv.Key, Version: kv.Version, URI: c.keyNames.URI(kv)}
 }

@@ -26,7 +26,7 @@ func (c *call) detailsOf(ctx context.Context, tx *store.Tx, list []container.Lis
 	for i, l := range list {
 		ids[i] = l.ID
 	}
-	totals, err := c.Items.Totals(ctx, tx, c.tenant, ids)
+	totals, err := c.items.Totals(ctx, tx, c.tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -48,12 +48,12 @@ func (c *call) namesOf(ctx context.Context, tx *store.Tx, list []container.Liste
 			keys = append(keys, l.PolicyKey)
 		}
 	}
-	return c.Policies.NamesOf(ctx, tx, c.tenant, keys)
+	return c.policies.NamesOf(ctx, tx, c.tenant, keys)
 }
 
 // shownOne is detailsOf for one container, as it is in tx.
 func (c *call) shownOne(ctx context.Context, tx *store.Tx, ct container.Container) (shown, error) {
-	l, err := c.Containers.ListOne(ctx, tx, ct)
+	l, err := c.containers.ListOne(ctx, tx, ct)
 	if err != nil {
 		return shown{}, err
 	}
@@ -95,7 +95,7 @@ func makeContainer[T any](ctx context.Context, c *call, made *container.Prepared
 	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
 		ct, err := made.Commit(ctx, tx)
 		if err == nil {
-			err = c.Items.KeepTotal(ctx, tx, ct)
+			err = c.items.KeepTotal(ctx, tx, ct)
 		}
 		if err != nil {
 			return "", err
@@ -111,11 +111,11 @@ func makeContainer[T any](ctx context.Context, c *call, made *container.Prepared
 
 // listContainers lists a page of the containers of one kind.
 func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, of func(shown) (T, error)) (api.List[T], error) {
-	if _, err := c.Containers.Directory(ctx, c.tenant); err != nil {
+	if _, err := c.containers.Directory(ctx, c.tenant); err != nil {
 		return api.List[T]{}, err
 	}
 	return listPage(ctx, c, in, func(tx *store.Tx, after int64, limit int) ([]row[T], error) {
-		list, err := c.Containers.List(ctx, tx, c.tenant, container.Page{Kind: kind, After: after, Limit: limit})
+		list, err := c.containers.List(ctx, tx, c.tenant, container.Page{Kind: kind, After: after, Limit: limit})
 		if err != nil {
 			return nil, err
 		}

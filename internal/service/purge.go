@@ -28,7 +28,7 @@ func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverI
 			if err := tx.Lock(ctx, c.tenant, true); err != nil {
 				return "", err
 			}
-			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
+			all, err := s.access.WithRole(ctx, tx, c.tenant, access.Approver)
 			if err != nil {
 				return "", err
 			}
@@ -37,11 +37,11 @@ func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverI
 					return "", fail.New(api.AlreadyExists, "approver %q exists", other.Name)
 				}
 			}
-			p, token, err := s.Access.AddPrincipal(ctx, tx, c.tenant, in.Body.Name, access.Approver)
+			p, token, err := s.access.AddPrincipal(ctx, tx, c.tenant, in.Body.Name, access.Approver)
 			if err != nil {
 				return "", err
 			}
-			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.Now().UTC()}, Token: token}
+			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.now().UTC()}, Token: token}
 			return "approver " + p.ID.String(), nil
 		})
 		return out, err
@@ -54,7 +54,7 @@ func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[
 		list := api.List[api.PurgeApprover]{Items: []api.PurgeApprover{}}
 		return list, c.read(ctx, func(tx *store.Tx) error {
 			list.Items = list.Items[:0]
-			all, err := s.Access.WithRole(ctx, tx, c.tenant, access.Approver)
+			all, err := s.access.WithRole(ctx, tx, c.tenant, access.Approver)
 			for _, p := range all {
 				list.Items = append(list.Items, api.PurgeApprover{Name: p.Name, Created: p.Created.UTC()})
 			}
@@ -74,7 +74,7 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 			}
 		}
 		var pol policy.Policy
-		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 			if pol, err = c.findPolicy(ctx, tx, in.PolicyInput); err != nil {
 				return err
 			}
@@ -83,23 +83,23 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 		if err != nil {
 			return out, err
 		}
-		if err := s.Policies.CheckRevoked(ctx, pol, in.Body.Force); err != nil {
+		if err := s.policies.CheckRevoked(ctx, pol, in.Body.Force); err != nil {
 			return out, err
 		}
-		d, err := s.Containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.tenant)
 		if err != nil {
 			return out, err
 		}
-		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.tenant, Requester: c.principal.ID, Requested: s.Now()}
+		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.tenant, Requester: c.principal.ID, Requested: s.now()}
 		p.Reason, p.Contact = d.Seal(p.ID, in.Body.Reason), d.Seal(p.ID, in.Body.Contact)
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			if pol, err = s.Policies.RequestPurge(ctx, tx, c.tenant, pol.ID); err != nil {
+			if pol, err = s.policies.RequestPurge(ctx, tx, c.tenant, pol.ID); err != nil {
 				return "", err
 			}
 			if err := c.checkPurgeable(ctx, tx, pol); err != nil {
 				return "", err
 			}
-			ending := roll.Ending{Tenant: c.tenant, Policy: pol.ID, Message: fmt.Sprintf("the purge of policy %q was requested", pol.Name), At: s.Now()}
+			ending := roll.Ending{Tenant: c.tenant, Policy: pol.ID, Message: fmt.Sprintf("the purge of policy %q was requested", pol.Name), At: s.now()}
 			if err := roll.End(ctx, tx, ending); err != nil {
 				return "", err
 			}
@@ -135,7 +135,7 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 // ShowPurge shows the progress of the purge of a policy.
 func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ShowPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
-		d, err := s.Containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.tenant)
 		if err != nil {
 			return out, err
 		}
@@ -157,7 +157,7 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 // ListPurges lists the purges of the tenant, the oldest first.
 func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[api.Purge], error) {
 	return do(ctx, s, api.ListPurges.Meta, "", func(ctx context.Context, c *call) (api.List[api.Purge], error) {
-		d, err := s.Containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.tenant)
 		if err != nil {
 			return api.List[api.Purge]{}, err
 		}
@@ -181,7 +181,7 @@ func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[ap
 // ApprovePurge approves a purge; the second approval carries it out.
 func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ApprovePurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
-		d, err := s.Containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.tenant)
 		if err != nil {
 			return out, err
 		}
@@ -190,7 +190,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			if err != nil {
 				return "", err
 			}
-			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, purge.Approval{Approver: c.principal.ID, At: s.Now()})
+			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, purge.Approval{Approver: c.principal.ID, At: s.now()})
 			if err != nil {
 				return "", fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
@@ -200,7 +200,7 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 			return "policy " + pol.GUID.String(), nil
 		})
 		if err == nil {
-			s.Purger.Wake()
+			s.purger.Wake()
 		}
 		return out, err
 	})
@@ -222,7 +222,7 @@ func (c *call) purgeDetails(ctx context.Context, tx *store.Tx, list []purge.Purg
 		ids[i] = p.Policy
 		counted = counted || p.ContainersMarked.IsZero()
 	}
-	policies, err := c.Policies.Histories(ctx, tx, c.tenant, ids)
+	policies, err := c.policies.Histories(ctx, tx, c.tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +271,7 @@ func (p shownPurge) show(c *call, d *container.Directory) (out api.Purge, err er
 	}
 	out = api.Purge{Policy: pol.Name, PolicyID: pol.GUID.String(), State: p.State(), Requested: p.Requested.UTC(), Approvals: []api.PurgeApproval{},
 		PolicyDeleted: doneAt(p.PolicyDeleted), ContainersMarked: doneAt(p.ContainersMarked), AvailabilityKeyDestroyed: doneAt(p.KeyDestroyed),
-		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}, Limit: purgeLimit(c.Purger.KeysInFiles(), p.policy.Versions)}
+		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}, Limit: purgeLimit(c.purger.KeysInFiles(), p.policy.Versions)}
 	if out.Reason, err = d.Open(p.ID, p.Reason); err != nil {
 		return out, err
 	}

@@ -53,7 +53,7 @@ func (w testService) approver(name string) context.Context {
 	in.Body.Name = name
 	made, err := w.AddPurgeApprover(w.ctx, in)
 	w.Must(err)
-	p, err := w.Access.Authenticate(w.Ctx, made.Token)
+	p, err := w.parts.Access.Authenticate(w.Ctx, made.Token)
 	w.Must(err)
 	return w.as(p)
 }
@@ -83,7 +83,7 @@ func (w testService) carryOutIn(ctx context.Context) error {
 	var errs []error
 	for _, p := range all {
 		if p.State() == api.PurgeApproved {
-			errs = append(errs, w.Purger.Work(ctx, p))
+			errs = append(errs, w.parts.Purger.Work(ctx, p))
 		}
 	}
 	return errors.Join(errs...)
@@ -224,7 +224,7 @@ func TestPurgeNeedsTwoApproversOtherThanTheRequester(t *testing.T) {
 			t.Run("an approver may not "+name, func(t *testing.T) { refused(t, err, api.Forbidden) })
 		}
 		stranger := access.Principal{ID: uuid.New(), Tenant: w.Neighbour().Tenant, Name: "frank", Roles: []access.Role{access.Approver}}
-		w.Must(w.Containers.Bootstrap(w.Ctx, stranger.Tenant))
+		w.Must(w.parts.Containers.Bootstrap(w.Ctx, stranger.Tenant))
 		refused(t, e(w.ApprovePurge(w.as(stranger), policyNamed("p"))), api.NotFound)
 		p, err = w.ApprovePurge(erin, policyNamed("p"))
 		w.Must(err)
@@ -392,7 +392,7 @@ func TestPurgeEndsTheRollOfItsPolicy(t *testing.T) {
 		}
 		running := ro
 		running.State = api.RollRunning // as a roller holds it that took it up before
-		if waits, err := w.Roller.Work(w.Ctx, running); waits || err != nil {
+		if waits, err := w.parts.Roller.Work(w.Ctx, running); waits || err != nil {
 			t.Errorf("the roller: %v, %v", waits, err)
 		}
 		for _, name := range []string{alice, bob} {
@@ -494,7 +494,7 @@ func TestAPurgeBeginsAlthoughTheAnswerToItsApprovalIsLost(t *testing.T) {
 		w.Must(e(w.ApprovePurge(w.approver("dana"), policyNamed("p"))))
 		running, stop := context.WithCancel(w.Ctx)
 		ended := make(chan struct{})
-		go func() { defer close(ended); w.Purger.Run(running) }()
+		go func() { defer close(ended); w.parts.Purger.Run(running) }()
 		losing, lost := storetest.LoseAt(w.approver("erin"), 1)
 		if err := e(w.ApprovePurge(losing, policyNamed("p"))); !lost() || !fail.Is(err, api.Unavailable) {
 			t.Fatalf("approve: %v", err)

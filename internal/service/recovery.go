@@ -16,16 +16,16 @@ func (s *Service) RecoverPolicy(ctx context.Context, in api.PolicyInput) (api.Po
 		if err != nil {
 			return api.Policy{}, err
 		}
-		if err := s.Policies.CheckLost(ctx, pol); err != nil {
+		if err := s.policies.CheckLost(ctx, pol); err != nil {
 			return api.Policy{}, err
 		}
 		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			return "policy " + pol.GUID.String(), s.Policies.Recover(ctx, tx, pol)
+			return "policy " + pol.GUID.String(), s.policies.Recover(ctx, tx, pol)
 		})
 		if err != nil {
 			return api.Policy{}, err
 		}
-		c.Roller.Wake()
+		c.roller.Wake()
 		return c.policyOf(ctx, pol.ID)
 	})
 }
@@ -43,8 +43,8 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 			return api.Policy{}, err
 		}
 		var pol policy.Policy
-		err = s.DB.View(ctx, func(tx *store.Tx) error {
-			geo, err := s.Containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
+		err = s.db.View(ctx, func(tx *store.Tx) error {
+			geo, err := s.containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func (s *Service) RestoreSites(ctx context.Context, in api.RestoreSitesInput) (a
 		if err != nil {
 			return api.Policy{}, err
 		}
-		restore, err := s.Policies.PrepareRestore(ctx, pol, primary, secondary)
+		restore, err := s.policies.PrepareRestore(ctx, pol, primary, secondary)
 		if err != nil {
 			return api.Policy{}, err
 		}

@@ -18,11 +18,11 @@ func (s *Service) ListRolls(ctx context.Context, in api.ListInput) (api.List[api
 			if err != nil {
 				return nil, err
 			}
-			names, err := s.Policies.NamesOf(ctx, tx, c.tenant, nil)
+			names, err := s.policies.NamesOf(ctx, tx, c.tenant, nil)
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(s.Roller.ProgressOf(ctx, tx, names, all), func(l roll.Listed) row[api.Roll] {
+			return rowsOf(s.roller.ProgressOf(ctx, tx, names, all), func(l roll.Listed) row[api.Roll] {
 				if l.Err != nil {
 					l.Err = fmt.Errorf("roll %d: %w", l.ID, l.Err)
 				}
@@ -40,7 +40,7 @@ func (s *Service) ShowRoll(ctx context.Context, in api.RollInput) (out api.Roll,
 			if err != nil {
 				return err
 			}
-			out, err = s.Roller.Progress(ctx, tx, ro)
+			out, err = s.roller.Progress(ctx, tx, ro)
 			return err
 		})
 	})
@@ -72,12 +72,12 @@ func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out
 		if ro, err = roll.Find(ctx, tx, c.tenant, id); err != nil {
 			return "", err
 		}
-		if out, err = c.Roller.Progress(ctx, tx, ro); err != nil {
+		if out, err = c.roller.Progress(ctx, tx, ro); err != nil {
 			return "", err
 		}
 		return "", nil
 	})
-	c.Roller.Wake()
+	c.roller.Wake()
 	return out, err
 }
 
@@ -87,7 +87,7 @@ func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.L
 		list := api.List[api.KeyUsage]{Items: []api.KeyUsage{}}
 		return list, c.read(ctx, func(tx *store.Tx) error {
 			list.Items = list.Items[:0]
-			all, err := s.Policies.Usage(ctx, tx, c.tenant)
+			all, err := s.policies.Usage(ctx, tx, c.tenant)
 			if err != nil {
 				return err
 			}
@@ -108,8 +108,8 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(
 	return do(ctx, s, api.Verify.Meta, in.Policy, func(ctx context.Context, c *call) (api.Verified, error) {
 		var only int64
 		if in.Policy != "" {
-			err := s.DB.View(ctx, func(tx *store.Tx) error {
-				pol, err := s.Policies.Find(ctx, tx, c.tenant, in.Policy)
+			err := s.db.View(ctx, func(tx *store.Tx) error {
+				pol, err := s.policies.Find(ctx, tx, c.tenant, in.Policy)
 				only = pol.ID
 				return err
 			})
@@ -117,7 +117,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(
 				return api.Verified{}, err
 			}
 		}
-		report, err := s.Verifier.Run(ctx, c.tenant, only, progress)
+		report, err := s.verifier.Run(ctx, c.tenant, only, progress)
 		if err != nil {
 			return report, err
 		}

@@ -20,13 +20,13 @@ func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Rol
 			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
 				return "", err
 			}
-			if err := roll.Cancel(ctx, tx, s.Policies, ro, s.Now()); err != nil {
+			if err := roll.Cancel(ctx, tx, s.policies, ro, s.now()); err != nil {
 				return "", err
 			}
 			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
 				return "", err
 			}
-			if out, err = s.Roller.Progress(ctx, tx, ro); err != nil {
+			if out, err = s.roller.Progress(ctx, tx, ro); err != nil {
 				return "", err
 			}
 			return "", nil
@@ -67,7 +67,7 @@ func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Option
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return "", err
 		}
-		now, err := c.Policies.ByID(ctx, tx, c.tenant, pol.ID)
+		now, err := c.policies.ByID(ctx, tx, c.tenant, pol.ID)
 		if err != nil {
 			return "", err
 		}
@@ -94,10 +94,10 @@ func (c *call) estimate(ctx context.Context, change *policy.PreparedChange, swep
 	default:
 		return out, nil // no container is moved
 	}
-	return out, c.DB.View(ctx, func(tx *store.Tx) error {
-		plan, err := roll.Plan(ctx, tx, c.Policies, start, c.Now())
+	return out, c.db.View(ctx, func(tx *store.Tx) error {
+		plan, err := roll.Plan(ctx, tx, c.policies, start, c.now())
 		if err == nil {
-			err = c.Roller.Estimate(ctx, tx, plan, out)
+			err = c.roller.Estimate(ctx, tx, plan, out)
 		}
 		return err
 	})

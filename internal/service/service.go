@@ -67,10 +67,36 @@ type KeyNames interface {
 }
 
 // Service implements the operations of the api package.
-type Service struct{ Config }
+type Service struct {
+	db         *store.DB
+	access     *access.Directory
+	policies   *policy.Policies
+	purger     *purge.Purger
+	containers *container.Containers
+	items      *items.Store
+	contents   *content.Contents
+	backups    *backup.Backups
+	collector  *collect.Collector
+	renewer    *renew.Renewer
+	roller     *roll.Roller
+	verifier   *verify.Verifier
+	audit      *audit.Log
+	upkeep     *upkeep.Queue
+	keyNames   KeyNames
+	tenantGUID func(ctx context.Context, tenant int64) (uuid.UUID, error)
+	pageSlots  int
+	now        func() time.Time
+	logger     *slog.Logger
+}
 
 // New returns a service.
-func New(c Config) *Service { return &Service{c} }
+func New(c Config) *Service {
+	return &Service{
+		db: c.DB, access: c.Access, policies: c.Policies, purger: c.Purger, containers: c.Containers, items: c.Items, contents: c.Contents,
+		backups: c.Backups, collector: c.Collector, renewer: c.Renewer, roller: c.Roller, verifier: c.Verifier, audit: c.Audit, upkeep: c.Upkeep,
+		keyNames: c.Keys, tenantGUID: c.TenantGUID, pageSlots: c.PageSlots, now: c.Now, logger: c.Logger,
+	}
+}
 
 // call is one running operation.
 type call struct {
@@ -91,7 +117,7 @@ func (c *call) change(ctx context.Context, f func(tx *store.Tx) (detail string, 
 // commit is change for a prepared change: f commits it.
 func (c *call) commit(ctx context.Context, p store.Prepared, f func(tx *store.Tx) (detail string, err error)) error {
 	if c.dryRun {
-		err := c.DB.DryRun(ctx, p, func(tx *store.Tx) error {
+		err := c.db.DryRun(ctx, p, func(tx *store.Tx) error {
 			_, err := f(tx)
 			return err
 		})
@@ -100,7 +126,7 @@ func (c *call) commit(ctx context.Context, p store.Prepared, f func(tx *store.Tx
 		}
 		return c.recordDryRun(ctx)
 	}
-	return c.DB.Commit(ctx, p, func(tx *store.Tx) error {
+	return c.db.Commit(ctx, p, func(tx *store.Tx) error {
 		detail, err := f(tx)
 		if err != nil {
 			return err
@@ -111,11 +137,11 @@ func (c *call) commit(ctx context.Context, p store.Prepared, f func(tx *store.Tx
 
 // recordDone writes the operation's audit entry in tx.
 func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) error {
-	return c.Audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})
+	return c.audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})
 }
 
 func (c *call) recordDryRun(ctx context.Context) error {
-	return c.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
+	return c.db.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
 		return c.recordDone(ctx, tx, "dry run, nothing was changed")
 	})
 }
@@ -123,14 +149,14 @@ func (c *call) recordDryRun(ctx context.Context) error {
 // read runs an operation that changes nothing: on one snapshot, with its audit entry
 // written before the result is returned.
 func (c *call) read(ctx context.Context, f func(tx *store.Tx) error) error {
-	if err := c.DB.View(ctx, f); err != nil {
+	if err := c.db.View(ctx, f); err != nil {
 		return err
 	}
 	return c.recordRead(ctx)
 }
 
 func (c *call) recordRead(ctx context.Context) error {
-	return c.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
+	return c.db.Append(ctx, func(ctx context.Context, tx *store.Tx) error { return c.recordDone(ctx, tx, "") })
 }
 
 // stream runs an operation that writes content to w. Its audit entry is written before
@@ -172,7 +198,7 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 	}
 	ctx = audit.WithOrigin(ctx, audit.Origin{Principal: p.ID, Actor: p.Name, Operation: op.Name, Request: audit.OriginOf(ctx).Request})
 	// The key that encrypts names is unwrapped before any transaction.
-	if _, err := s.Containers.Directory(ctx, p.Tenant); err != nil {
+	if _, err := s.containers.Directory(ctx, p.Tenant); err != nil {
 		return none, err
 	}
 	c := &call{Service: s, principal: p, tenant: p.Tenant, target: target, entry: store.NewID()}
@@ -184,14 +210,14 @@ func do[Out any](ctx context.Context, s *Service, op api.Meta, target string, f 
 		return out, nil
 	}
 	if fail.Is(err, api.Unavailable) { // the commit may have succeeded although its response was lost
-		s.Roller.Wake()
-		s.Purger.Wake()
+		s.roller.Wake()
+		s.purger.Wake()
 	}
 	// A refusal is recorded even if the caller has given up. AppendOnce keeps the entry
 	// of an operation that has succeeded or has begun to send content.
 	ctx = context.WithoutCancel(ctx)
-	unnoted := s.DB.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
-		return s.Audit.AppendOnce(ctx, tx, audit.Entry{ID: c.entry, Tenant: p.Tenant, Outcome: string(fail.CodeOf(err)), Target: target})
+	unnoted := s.db.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return s.audit.AppendOnce(ctx, tx, audit.Entry{ID: c.entry, Tenant: p.Tenant, Outcome: string(fail.CodeOf(err)), Target: target})
 	})
 	if unnoted != nil {
 		return none, fmt.Errorf("write the audit entry of a refusal (%s): %w", fail.CodeOf(err), unnoted)

@@ -16,7 +16,7 @@ import (
 func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
 		c.dryRun = in.Body.DryRun
-		made, err := s.Containers.PrepareCreate(ctx, c.tenant, container.Site, in.Body.URL, 0)
+		made, err := s.containers.PrepareCreate(ctx, c.tenant, container.Site, in.Body.URL, 0)
 		if err != nil {
 			return out, err
 		}
@@ -34,7 +34,7 @@ func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api
 // ShowSite shows a site and what it is encrypted with.
 func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.ShowSite.Meta, in.Site, func(ctx context.Context, c *call) (api.Site, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return out, err
 		}
@@ -55,7 +55,7 @@ func siteOf(s shown) (out api.Site, err error) {
 // of one page by path: the paths are encrypted, so that the database cannot sort by them.
 func (s *Service) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List[api.File], error) {
 	return do(ctx, s, api.ListFiles.Meta, in.Site, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return list, err
 		}
@@ -69,7 +69,7 @@ func (c *call) listFiles(ctx context.Context, ct container.Container, in api.Pag
 	if err != nil {
 		return list, err
 	}
-	all, err := c.Contents.Files(ctx, ct, after, limit+1)
+	all, err := c.contents.Files(ctx, ct, after, limit+1)
 	if err != nil {
 		return list, err
 	}
@@ -110,7 +110,7 @@ func fileOf(f content.File) api.File {
 // PutFile stores a file, all of it or nothing, and replaces one at the same path.
 func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
 	return do(ctx, s, api.PutFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (api.File, error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return api.File{}, err
 		}
@@ -120,7 +120,7 @@ func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r i
 
 // putFile stores a file of a site, or an item of a workload store.
 func (c *call) putFile(ctx context.Context, ct container.Container, path string, size int64, r io.Reader) (api.File, error) {
-	file, err := c.Contents.PrepareFile(ctx, ct, path, size, r)
+	file, err := c.contents.PrepareFile(ctx, ct, path, size, r)
 	if err != nil {
 		return api.File{}, err
 	}
@@ -141,11 +141,11 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 // concurrent put does not affect what is written.
 func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
 		if err != nil {
 			return none, err
 		}
-		f, err := s.Contents.Open(ctx, ct, in.Path)
+		f, err := s.contents.Open(ctx, ct, in.Path)
 		if err != nil {
 			return none, err
 		}

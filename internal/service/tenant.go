@@ -16,27 +16,27 @@ import (
 func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (api.CreatedTenant, error) {
 	return do(ctx, s, api.CreateTenant.Meta, in.Body.Name, func(ctx context.Context, c *call) (out api.CreatedTenant, err error) {
 		var t access.Tenant
-		err = s.DB.InTx(ctx, func(tx *store.Tx) (err error) {
-			t, err = s.Access.CreateTenant(ctx, tx, in.Body.Name)
+		err = s.db.InTx(ctx, func(tx *store.Tx) (err error) {
+			t, err = s.access.CreateTenant(ctx, tx, in.Body.Name)
 			return err
 		})
 		if err != nil {
 			return out, err
 		}
 		fault.Point("tenant.begun")
-		if err := s.Policies.Bootstrap(ctx, t.ID, t.GUID); err != nil {
+		if err := s.policies.Bootstrap(ctx, t.ID, t.GUID); err != nil {
 			return out, err
 		}
 		fault.Point("tenant.has-policy")
-		if err := s.Containers.Bootstrap(ctx, t.ID); err != nil {
+		if err := s.containers.Bootstrap(ctx, t.ID); err != nil {
 			return out, err
 		}
-		token, err := s.Access.AdminToken(ctx, t.ID)
+		token, err := s.access.AdminToken(ctx, t.ID)
 		if err != nil {
 			return out, err
 		}
-		err = s.DB.InTx(ctx, func(tx *store.Tx) error {
-			if err := s.Access.FinishTenant(ctx, tx, t.ID); err != nil {
+		err = s.db.InTx(ctx, func(tx *store.Tx) error {
+			if err := s.access.FinishTenant(ctx, tx, t.ID); err != nil {
 				return err
 			}
 			if err := c.recordDone(ctx, tx, "tenant "+t.GUID.String()); err != nil {
@@ -56,7 +56,7 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
 	return do(ctx, s, api.ListTenants.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Tenant], err error) {
 		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Tenant], error) {
-			all, err := s.Access.Tenants(ctx, tx, after, limit)
+			all, err := s.access.Tenants(ctx, tx, after, limit)
 			return rowsOf(all, func(t access.Tenant) row[api.Tenant] { return row[api.Tenant]{id: t.ID, item: tenantOf(t)} }), err
 		})
 	})
@@ -66,7 +66,7 @@ func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[a
 func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.ShowTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
 		return out, c.read(ctx, func(tx *store.Tx) error {
-			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
+			t, err := s.access.FindTenant(ctx, tx, in.Tenant)
 			if err != nil {
 				return err
 			}
@@ -80,11 +80,11 @@ func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.T
 func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.SetTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
 		return out, c.change(ctx, func(tx *store.Tx) (string, error) {
-			t, err := s.Access.FindTenant(ctx, tx, in.Tenant)
+			t, err := s.access.FindTenant(ctx, tx, in.Tenant)
 			if err != nil {
 				return "", err
 			}
-			if err := s.Access.SetExternal(ctx, tx, t.ID, access.ExternalVaults(in.Body.Add), access.ExternalVaults(in.Body.Remove)); err != nil {
+			if err := s.access.SetExternal(ctx, tx, t.ID, access.ExternalVaults(in.Body.Add), access.ExternalVaults(in.Body.Remove)); err != nil {
 				return "", err
 			}
 			if out, err = s.withOutside(ctx, tx, t); err != nil {
@@ -96,7 +96,7 @@ func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api
 }
 
 func (s *Service) withOutside(ctx context.Context, tx *store.Tx, t access.Tenant) (api.Tenant, error) {
-	o, err := s.Access.ExternalVaults(ctx, tx, t.ID)
+	o, err := s.access.ExternalVaults(ctx, tx, t.ID)
 	out := tenantOf(t)
 	out.Outside = api.Outside(o)
 	return out, err

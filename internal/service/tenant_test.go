@@ -39,7 +39,7 @@ func TestInterruptedCreationOfATenantContinuesAndItsAdminCanAct(t *testing.T) {
 	each(t, func(w testService) {
 		var begun access.Tenant
 		w.InTx(func(tx *store.Tx) (err error) {
-			begun, err = w.Access.CreateTenant(w.Ctx, tx, "fabrikam")
+			begun, err = w.parts.Access.CreateTenant(w.Ctx, tx, "fabrikam")
 			return err
 		})
 		policytest.Refuses(t, e(w.ShowTenant(w.ctx, api.TenantInput{Tenant: "fabrikam"})), api.NotFound)
@@ -49,7 +49,7 @@ func TestInterruptedCreationOfATenantContinuesAndItsAdminCanAct(t *testing.T) {
 		if made.ID != begun.GUID.String() {
 			t.Errorf("made %+v, begun %+v", made, begun)
 		}
-		admin, err := w.Access.Authenticate(w.Ctx, made.AdminToken)
+		admin, err := w.parts.Access.Authenticate(w.Ctx, made.AdminToken)
 		w.Must(err)
 		w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(alice, ""))))
 		policytest.Refuses(t, e(w.CreateTenant(w.as(admin), newTenant("tailspin"))), api.Forbidden)
@@ -89,7 +89,7 @@ func TestUpkeepIsQueuedForEveryTenant(t *testing.T) {
 	each(t, func(w testService) {
 		made, err := w.CreateTenant(w.ctx, newTenant("fabrikam"))
 		w.Must(err)
-		admin, err := w.Access.Authenticate(w.Ctx, made.AdminToken)
+		admin, err := w.parts.Access.Authenticate(w.Ctx, made.AdminToken)
 		w.Must(err)
 		for _, name := range []string{"a", "b", "c"} { // each in a page of its own
 			w.Must(e(w.CreateMailbox(w.as(admin), newMailbox(name, ""))))
@@ -124,11 +124,11 @@ func TestExternalVaultsAreUsableOnlyByTenantsTheyAreRegisteredFor(t *testing.T) 
 		may := func(tenant api.CreatedTenant) error {
 			var id int64
 			w.View(func(tx *store.Tx) error {
-				found, err := w.Access.FindTenant(w.Ctx, tx, tenant.ID)
+				found, err := w.parts.Access.FindTenant(w.Ctx, tx, tenant.ID)
 				id = found.ID
 				return err
 			})
-			return w.Access.CheckExternal(w.Ctx, id, vault, directory)
+			return w.parts.Access.CheckExternal(w.Ctx, id, vault, directory)
 		}
 		refused(w, may(one), api.Forbidden, vault, directory, "keyroll tenant set")
 		set, err := w.SetTenant(w.ctx, outsideOf("one", strings.ToUpper(directory)))

@@ -14,7 +14,7 @@ func (s *Service) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[
 		if err != nil {
 			return none, err
 		}
-		probes, err := s.Policies.Test(ctx, pol)
+		probes, err := s.policies.Test(ctx, pol)
 		if err != nil {
 			return none, err
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,9 +35,23 @@ import (
 type testService struct {
 	*policytest.World
 	*service.Service
+	parts service.Config // that the service was made with
+	clock *testClock
 	admin access.Principal
 	ctx   context.Context // of the admin
 	blobs blob.Store
+}
+
+// testClock is the clock of a service: the real time, until it is set.
+type testClock struct{ at atomic.Pointer[time.Time] }
+
+func (c *testClock) set(at time.Time) { c.at.Store(&at) }
+
+func (c *testClock) now() time.Time {
+	if at := c.at.Load(); at != nil {
+		return *at
+	}
+	return time.Now()
 }
 
 func each(t *testing.T, test func(w testService)) {
@@ -68,17 +83,19 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 	})
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers.Containers, Audit: audit.New(f.Containers.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
-	s = service.New(service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Backups: f.Contents.Backups, Collector: f.Contents.Collector, Renewer: f.Contents.Renewer, Roller: f.Roller,
+	clock := &testClock{}
+	parts := service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Backups: f.Contents.Backups, Collector: f.Contents.Collector, Renewer: f.Contents.Renewer, Roller: f.Roller,
 		Verifier: verify.New(p.DB, p.Policies, f.Containers.Containers, f.Contents.Items, f.Contents.Contents), Audit: audit.New(f.Containers.Containers, time.Now), Upkeep: upkeep.New(logger),
-		Keys: names, PageSlots: contenttest.Slots, Now: time.Now, Logger: logger,
+		Keys: names, PageSlots: contenttest.Slots, Now: clock.now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {
 			return guid, p.DB.ViewOnce(ctx, func(tx *store.Tx) error {
 				t, err := directory.Tenant(ctx, tx, tenant)
 				guid = t.GUID
 				return err
 			})
-		}})
-	w := testService{World: p, Service: s, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
+		}}
+	s = service.New(parts)
+	w := testService{World: p, Service: s, parts: parts, clock: clock, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
 	w.ctx = w.as(w.admin)
 	return w
 }
@@ -141,7 +158,7 @@ func (w testService) singleEntry(seen map[int64]bool, operation, outcome string)
 // opened decrypts a text of an entry.
 func (w testService) opened(e entry, sealed []byte) string {
 	w.Helper()
-	d, err := w.Containers.Directory(w.Ctx, w.Tenant)
+	d, err := w.parts.Containers.Directory(w.Ctx, w.Tenant)
 	w.Must(err)
 	text, err := d.Open(e.id, sealed)
 	w.Must(err)
@@ -164,7 +181,7 @@ func (w testService) finishRolls() {
 	})
 	for _, ro := range all {
 		if ro.State == api.RollRunning {
-			waits, err := w.Roller.Work(w.Ctx, ro)
+			waits, err := w.parts.Roller.Work(w.Ctx, ro)
 			if err != nil || waits {
 				w.Fatalf("the roll waits: %v, %v", waits, err)
 			}
@@ -177,11 +194,11 @@ func (w testService) finishRolls() {
 func (w testService) tidy() {
 	ctx, cancel := context.WithCancel(w.Ctx)
 	ended := make(chan struct{})
-	go func() { defer close(ended); w.Upkeep.Run(ctx) }()
-	w.Upkeep.Wait()
+	go func() { defer close(ended); w.parts.Upkeep.Run(ctx) }()
+	w.parts.Upkeep.Wait()
 	cancel()
 	<-ended
-	c, err := contenttest.Contents{Collector: w.Collector, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
+	c, err := contenttest.Contents{Collector: w.parts.Collector, DB: w.World.DB}.Collect(w.Ctx, time.Hour, false)
 	w.Must(err)
 	w.Must(c.Tenant(w.Ctx, w.Tenant, nil))
 	w.Must(c.End(w.Ctx))

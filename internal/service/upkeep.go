@@ -18,11 +18,11 @@ import (
 // have finished, and the deletion of expired backups. It is called at start and once a
 // day. It returns at once, because a queued job goes through the tenants.
 func (s *Service) QueueMaintenance() {
-	s.Upkeep.Add("queue maintenance of all tenants", func(ctx context.Context) error {
+	s.upkeep.Add("queue maintenance of all tenants", func(ctx context.Context) error {
 		for after := int64(0); ; {
 			var tenants []access.Tenant
-			err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
-				tenants, err = s.Access.Tenants(ctx, tx, after, 1000)
+			err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+				tenants, err = s.access.Tenants(ctx, tx, after, 1000)
 				return err
 			})
 			if err != nil || len(tenants) == 0 {
@@ -45,7 +45,7 @@ func (s *Service) QueueMaintenance() {
 // queueJob queues an upkeep job. The audit log has its uses of root keys under the
 // operation, with the job's name as the request.
 func (s *Service) queueJob(operation, name string, job upkeep.Job) {
-	s.Upkeep.Add(name, func(ctx context.Context) error {
+	s.upkeep.Add(name, func(ctx context.Context) error {
 		return job(audit.WithOrigin(ctx, audit.Origin{Operation: operation, Request: name, System: true}))
 	})
 }
@@ -55,7 +55,7 @@ func (s *Service) queueJob(operation, name string, job upkeep.Job) {
 // response.
 func (s *Service) queueFollow(ct container.Container) {
 	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
-		moved, err := s.Containers.MoveKeyAfterAccess(ctx, ct)
+		moved, err := s.containers.MoveKeyAfterAccess(ctx, ct)
 		if err != nil || !moved {
 			return err
 		}
@@ -66,15 +66,15 @@ func (s *Service) queueFollow(ct container.Container) {
 // Retire queues the erasure of wraps of a policy that nothing needs any more.
 func (s *Service) Retire(tenant, policyID int64) {
 	s.queueJob(policy.JobRetire, fmt.Sprintf("retire policy keys of %d", policyID), func(ctx context.Context) error {
-		_, err := s.Policies.Retire(ctx, tenant, policyID)
+		_, err := s.policies.Retire(ctx, tenant, policyID)
 		return err
 	})
 }
 
 // retireAll calls Retire for every policy of a tenant.
 func (s *Service) retireAll(ctx context.Context, tenant int64) error {
-	return s.DB.View(ctx, func(tx *store.Tx) error {
-		all, err := s.Policies.List(ctx, tx, tenant)
+	return s.db.View(ctx, func(tx *store.Tx) error {
+		all, err := s.policies.List(ctx, tx, tenant)
 		for _, pol := range all {
 			s.Retire(tenant, pol.ID)
 		}
@@ -87,7 +87,7 @@ func (s *Service) retireAll(ctx context.Context, tenant int64) error {
 func (s *Service) foldContainers(tenant int64) {
 	s.queueJob(policy.JobFold, fmt.Sprintf("fold key pages of tenant %d", tenant), func(ctx context.Context) error {
 		var sums []keypage.Sum
-		err := s.DB.View(ctx, func(tx *store.Tx) (err error) {
+		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
 			sums, err = keypage.Usage(ctx, tx, tenant)
 			return err
 		})
@@ -96,10 +96,10 @@ func (s *Service) foldContainers(tenant int64) {
 		}
 		var errs []error
 		for _, sum := range sums {
-			if sum.Pages < 2 || 2*sum.Keys > sum.Pages*int64(s.PageSlots) {
+			if sum.Pages < 2 || 2*sum.Keys > sum.Pages*int64(s.pageSlots) {
 				continue
 			}
-			_, err := s.Containers.Fold(ctx, tenant, keypage.Parent{ID: sum.Parent, Generation: sum.Generation}, sum.Class)
+			_, err := s.containers.Fold(ctx, tenant, keypage.Parent{ID: sum.Parent, Generation: sum.Generation}, sum.Class)
 			errs = append(errs, err)
 		}
 		return errors.Join(errs...)
@@ -109,7 +109,7 @@ func (s *Service) foldContainers(tenant int64) {
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
 	s.queueJob(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
-		_, err := s.Renewer.Fold(ctx, ct)
+		_, err := s.renewer.Fold(ctx, ct)
 		return err
 	})
 }
@@ -117,11 +117,11 @@ func (s *Service) foldBlobs(ct container.Container) {
 // keepTotals queues that the totals of all containers of a tenant are kept, also of those
 // that earlier versions made.
 func (s *Service) keepTotals(tenant int64) {
-	s.Upkeep.Add(fmt.Sprintf("keep the totals of tenant %d", tenant), func(ctx context.Context) error {
+	s.upkeep.Add(fmt.Sprintf("keep the totals of tenant %d", tenant), func(ctx context.Context) error {
 		for after := int64(0); ; {
 			var ids []int64
-			err := s.DB.View(ctx, func(tx *store.Tx) error {
-				list, err := s.Containers.All(ctx, tx, tenant, after, 1000)
+			err := s.db.View(ctx, func(tx *store.Tx) error {
+				list, err := s.containers.All(ctx, tx, tenant, after, 1000)
 				ids = nil
 				for _, c := range list {
 					ids = append(ids, c.ID)
@@ -131,7 +131,7 @@ func (s *Service) keepTotals(tenant int64) {
 			if err != nil || len(ids) == 0 {
 				return err
 			}
-			if err := s.Items.KeepTotals(ctx, tenant, ids); err != nil {
+			if err := s.items.KeepTotals(ctx, tenant, ids); err != nil {
 				return err
 			}
 			after = ids[len(ids)-1]

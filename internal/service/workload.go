@@ -26,7 +26,7 @@ func workloadOf(s shown) (w api.Workload, err error) {
 // site.
 func (s *Service) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (api.List[api.File], error) {
 	return do(ctx, s, api.ListWorkloadItems.Meta, in.Workload, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Workload, in.Workload)
 		if fail.Is(err, api.NotFound) {
 			return api.List[api.File]{Items: []api.File{}}, c.recordRead(ctx)
 		}
@@ -54,13 +54,13 @@ func (s *Service) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput,
 
 // workloadStore returns a workload store, and creates it if it does not exist.
 func (c *call) workloadStore(ctx context.Context, name string) (container.Container, error) {
-	ct, err := c.Containers.Find(ctx, c.tenant, container.Workload, name)
+	ct, err := c.containers.Find(ctx, c.tenant, container.Workload, name)
 	if !fail.Is(err, api.NotFound) {
 		return ct, err
 	}
-	ct, err = c.Containers.Create(ctx, c.tenant, container.Workload, name, 0)
+	ct, err = c.containers.Create(ctx, c.tenant, container.Workload, name, 0)
 	if fail.Is(err, api.AlreadyExists) { // another request was first
-		return c.Containers.Find(ctx, c.tenant, container.Workload, name)
+		return c.containers.Find(ctx, c.tenant, container.Workload, name)
 	}
 	return ct, err
 }
@@ -68,11 +68,11 @@ func (c *call) workloadStore(ctx context.Context, name string) (container.Contai
 // GetWorkloadItem writes an item.
 func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.Containers.Find(ctx, c.tenant, container.Workload, in.Workload)
+		ct, err := s.containers.Find(ctx, c.tenant, container.Workload, in.Workload)
 		if err != nil {
 			return none, err
 		}
-		f, err := s.Contents.Open(ctx, ct, in.Item)
+		f, err := s.contents.Open(ctx, ct, in.Item)
 		if err != nil {
 			return none, err
 		}
