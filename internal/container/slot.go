@@ -51,42 +51,64 @@ func (o Opened) Zero() {
 // call a vault, so it must be called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
 	err = store.Retry(func() error {
-		var at location
+		var at Located
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			at, err = locateNotPurged(ctx, tx, c)
+			at, err = s.Locate(ctx, tx, c)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
-		o.Name = c.Name
-		for _, one := range at.slots() {
-			parent, err := s.openParent(ctx, at, one.page, who)
-			if err != nil {
-				o.Zero()
-				return err
-			}
-			page, key, err := at.open(one, parent)
-			parent.Zero()
-			if err == nil {
-				page.Zero()
-			}
-			switch {
-			case one.generation != at.Generation:
-				o.older, o.olderErr = key, err
-			case err != nil:
-				return err
-			default:
-				o.Key = key
-			}
-		}
-		if at.olderErr != nil {
-			o.olderErr = at.olderErr
-		}
-		return nil
+		o, err = s.OpenLocated(ctx, at, who)
+		return err
 	})
 	return o, err
+}
+
+// Located is a container with the key pages that its keys were in, in one snapshot.
+type Located struct {
+	name string
+	at   location
+}
+
+// Locate reads where the keys of a container are. It relies on no field of c but its id.
+// It fails Gone for a purged container.
+func (s *Containers) Locate(ctx context.Context, tx *store.Tx, c Container) (Located, error) {
+	at, err := locateNotPurged(ctx, tx, c)
+	return Located{c.Name, at}, err
+}
+
+// OpenLocated is OpenKey for a container that was located before. It fails with
+// store.ErrOutdated if the container has to be located again, because the policy key that
+// its key was under no longer exists.
+func (s *Containers) OpenLocated(ctx context.Context, l Located, who policy.Initiator) (o Opened, err error) {
+	at := l.at
+	o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
+	o.Name = l.name
+	for _, one := range at.slots() {
+		parent, err := s.openParent(ctx, at, one.page, who)
+		if err != nil {
+			o.Zero()
+			return o, err
+		}
+		page, key, err := at.open(one, parent)
+		parent.Zero()
+		if err == nil {
+			page.Zero()
+		}
+		switch {
+		case one.generation != at.Generation:
+			o.older, o.olderErr = key, err
+		case err != nil:
+			return o, err
+		default:
+			o.Key = key
+		}
+	}
+	if at.olderErr != nil {
+		o.olderErr = at.olderErr
+	}
+	return o, nil
 }
 
 // PolicyKeyOf returns the policy key that a container's key is under.
