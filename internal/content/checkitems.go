@@ -113,9 +113,9 @@ func (s *Contents) checkMessage(ctx context.Context, c container.Container, p it
 
 // checkFile reports whether the file was replaced since it was listed.
 func (s *Contents) checkFile(ctx context.Context, c container.Container, item items.Row, result *Checked) (gone bool) {
-	r, err := s.openFound(ctx, func(_ *store.Tx, r *Reader) error {
-		r.container, r.item = c, item.ID
-		return nil
+	r, err := s.openFound(ctx, func(tx *store.Tx) (container.Located, int64, error) {
+		at, err := s.keys.Locate(ctx, tx, c)
+		return at, item.ID, err
 	})
 	if err != nil || r.item == 0 {
 		result.Err = err

@@ -31,10 +31,10 @@ type Keys interface {
 	// does, or fails with store.ErrOutdated.
 	Locate(ctx context.Context, tx *store.Tx, c container.Container) (container.Located, error)
 	OpenLocated(ctx context.Context, at container.Located, who api.Initiator) (container.Opened, error)
-	// Find returns the container of a kind with a name. FindIn does so in a transaction,
-	// but may not find a site by another spelling of its URL.
+	// Find returns the container of a kind with a name. FindLocated also locates it, but
+	// may not find a site by another spelling of its URL.
 	Find(ctx context.Context, tenant int64, kind container.Kind, name string) (container.Container, error)
-	FindIn(ctx context.Context, tx *store.Tx, tenant int64, kind container.Kind, name string) (container.Container, error)
+	FindLocated(ctx context.Context, tx *store.Tx, tenant int64, kind container.Kind, name string) (container.Located, error)
 	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
 	// IsFolded reports whether all files of c are found by their folded paths;

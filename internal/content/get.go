@@ -31,19 +31,19 @@ type Reader struct {
 
 // Open opens the file of c at path. The caller closes it. It fails NotFound.
 func (s *Contents) Open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	return s.openPath(ctx, c.Tenant, path, func(*store.Tx) (container.Container, error) { return c, nil })
+	return s.openPath(ctx, c.Tenant, path, func(tx *store.Tx) (container.Located, error) { return s.keys.Locate(ctx, tx, c) })
 }
 
 // OpenIn opens the file at a path in the container of a kind with the given name: in
 // general with one snapshot of the database.
 func (s *Contents) OpenIn(ctx context.Context, tenant int64, kind container.Kind, name, path string) (*Reader, error) {
-	found := false
-	r, err := s.openPath(ctx, tenant, path, func(tx *store.Tx) (c container.Container, err error) {
-		c, err = s.keys.FindIn(ctx, tx, tenant, kind, name)
-		found = err == nil
-		return c, err
+	located := false
+	r, err := s.openPath(ctx, tenant, path, func(tx *store.Tx) (at container.Located, err error) {
+		at, err = s.keys.FindLocated(ctx, tx, tenant, kind, name)
+		located = err == nil
+		return at, err
 	})
-	if found || !fail.Is(err, api.NotFound) {
+	if located || !fail.Is(err, api.NotFound) {
 		return r, err
 	}
 	c, err := s.keys.Find(ctx, tenant, kind, name)
@@ -54,7 +54,7 @@ func (s *Contents) OpenIn(ctx context.Context, tenant int64, kind container.Kind
 }
 
 // openPath opens the file at path in the container that find returns.
-func (s *Contents) openPath(ctx context.Context, tenant int64, path string, find func(tx *store.Tx) (container.Container, error)) (*Reader, error) {
+func (s *Contents) openPath(ctx context.Context, tenant int64, path string, find func(tx *store.Tx) (container.Located, error)) (*Reader, error) {
 	if err := checkPath(path); err != nil {
 		return nil, fmt.Errorf("open file: %w", err)
 	}
@@ -65,13 +65,13 @@ func (s *Contents) openPath(ctx context.Context, tenant int64, path string, find
 	for folded := false; ; folded = true {
 		var spelled spelling
 		var hash []byte
-		r, err := s.openFound(ctx, func(tx *store.Tx, r *Reader) (err error) {
-			if r.container, err = find(tx); err != nil {
-				return err
+		r, err := s.openFound(ctx, func(tx *store.Tx) (at container.Located, item int64, err error) {
+			if at, err = find(tx); err != nil {
+				return at, 0, err
 			}
-			spelled = spellingOf(directory, r.container, path)
-			r.item, hash, err = spelled.find(ctx, tx, r.container)
-			return err
+			spelled = spellingOf(directory, at.Container(), path)
+			item, hash, err = spelled.find(ctx, tx, at.Container())
+			return at, item, err
 		})
 		switch {
 		case err != nil:
@@ -96,10 +96,13 @@ func otherPath(item int64) error {
 	return fail.New(api.Damaged, "open item %d: its metadata belongs to another path", item)
 }
 
-// openFound opens the file that find finds, in the snapshot from which the file is read:
-// find sets the reader's container and item, which is 0 if there is no such file. Then the
-// reader is no more than an answer to a caller who may read the container.
-func (s *Contents) openFound(ctx context.Context, find func(tx *store.Tx, r *Reader) error) (*Reader, error) {
+// finder finds a container and an item in it; 0: there is no such item.
+type finder func(tx *store.Tx) (at container.Located, item int64, err error)
+
+// openFound opens the file that find finds, in the snapshot from which the file is read.
+// If there is no such file, the reader is no more than an answer to a caller who may read
+// the container.
+func (s *Contents) openFound(ctx context.Context, find finder) (*Reader, error) {
 	r := &Reader{contents: s}
 	for range items.MaxAttempts {
 		again, err := r.open(ctx, find)
@@ -117,18 +120,18 @@ func (s *Contents) openFound(ctx context.Context, find func(tx *store.Tx, r *Rea
 
 // open finds the file, reads its rows and decrypts its metadata. It has to be called again
 // if keys were replaced at the same time.
-func (r *Reader) open(ctx context.Context, find func(tx *store.Tx, r *Reader) error) (again bool, err error) {
+func (r *Reader) open(ctx context.Context, find finder) (again bool, err error) {
 	s := r.contents
 	var item items.Row
 	var at container.Located
 	checks := s.items.ReadChecks()
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
 		r.Close()
-		if err := find(tx, r); err != nil {
+		if at, r.item, err = find(tx); err != nil {
 			return err
 		}
-		if at, err = s.keys.Locate(ctx, tx, r.container); err != nil || r.item == 0 {
-			return err
+		if r.container = at.Container(); r.item == 0 {
+			return nil
 		}
 		item, err = r.read(ctx, tx)
 		return err
