@@ -10,14 +10,14 @@ type CollectBlobsInput struct {
 	}
 }
 
-// CollectedBlobs counts the blobs that a collection has found in the blob store: those
-// of all tenants, in their encrypted size.
+// CollectedBlobs counts the objects that a collection has found in the blob store: those
+// of all tenants, in their encrypted size. An object holds one or more blobs.
 type CollectedBlobs struct {
 	Blobs       int64 `json:"blobs"`
 	Bytes       int64 `json:"bytes"`
-	Orphans     int64 `json:"orphans" doc:"unreferenced blobs older than graceSeconds that were never referenced"`
+	Orphans     int64 `json:"orphans" doc:"unreferenced objects older than graceSeconds that were never referenced"`
 	OrphanBytes int64 `json:"orphanBytes"`
-	Removed     int64 `json:"removed" doc:"blobs that were deleted: orphans, and those of deleted and replaced content"`
+	Removed     int64 `json:"removed" doc:"objects that were deleted: orphans, and those of deleted and replaced content"`
 }
 
 // CollectBlobsEvent is one line of a running collection: progress, or the report

@@ -1,7 +1,8 @@
 // Package collect deletes blobs that no row references from the blob store: those of
 // deleted and replaced content, and those that a process left when it died.
 //
-// A blob is deleted only if no row references it or ever will, however many nodes store
+// What it deletes are objects: files of the blob store that hold one or many blobs. A blob
+// is deleted only if no row references it or ever will, however many nodes store
 // content at the same time and whatever their clocks show; Collection explains why. That
 // no row references it is confirmed without the indexes that said so. The package reads no
 // content and no key. Start reading at Collection.
@@ -34,21 +35,25 @@ func New(db *store.DB, stored *items.Store, now func() time.Time) *Collector {
 // Collection deletes blobs that no row references from the blob store: the blobs
 // of deleted and replaced content (see unreferenced), and orphans, which no row
 // references or ever will. Orphans are left by a process that died after it put
-// blobs and before it inserted their rows, or while it deleted blobs. Before a blob
+// objects and before it inserted their rows, or while it deleted them. Before an object
 // is deleted, the indexes that list it as unreferenced are confirmed by the rows
 // (see delete).
 //
-// The decision that a blob is an orphan does not depend on correct clocks:
+// A row references an object if it is of a blob that is in it. The table object has a row
+// of each object of several blobs: a blob that was dropped and that no row references is
+// dead in it, and an object of which all is dead is deleted.
+//
+// The decision that an object is an orphan does not depend on correct clocks:
 //
 //  1. A collection first stores a fence, an id, in the database. From then on no
-//     transaction inserts the row of a new blob whose id is below the fence
+//     transaction inserts the row of a new blob in an object whose id is below the fence
 //     (items.CheckGCFence), and transactions that were about to do so have ended: they hold
 //     a lock shared, while the fence is set under the same lock, exclusively.
-//  2. So a blob below the fence that a later snapshot finds in neither of the
-//     tables blob and dropped never had a row, or has none any more. Rows that
+//  2. So an object below the fence that a later snapshot finds in none of the
+//     tables blob, dropped and object never had a row, or has none any more. Rows that
 //     reference an existing blob are only ever copied from other rows (unreferenced
 //     explains why blob or dropped has a row of a blob for as long as a copy may
-//     still copy it). Hence no row will reference the blob again, and it may be
+//     still copy it). Hence no row will reference the object again, and it may be
 //     deleted at any later time.
 //
 // What may run at the same time as a collection:
@@ -61,7 +66,8 @@ func New(db *store.DB, stored *items.Store, now func() time.Time) *Collector {
 //     rows reference; those stay in blob or dropped until the copy has ended.
 //   - A file that is replaced or removed, a container that is deleted: its rows
 //     move from blob to dropped in one transaction; a snapshot sees one of the two.
-//   - The deletion of a dropped blob: the blob is deleted before its row in dropped.
+//   - The deletion of a dropped blob: the object is deleted before its row in dropped or
+//     in object.
 //   - A reader of a replaced file: its blobs stay in dropped until the read has ended.
 //   - Another collection: a fence is never lowered, and deleting a blob twice is harmless.
 //
@@ -79,11 +85,11 @@ type Collection struct {
 	Collected
 }
 
-// Collected counts the blobs that a collection has seen so far.
+// Collected counts the objects that a collection has seen so far.
 type Collected struct {
-	Blobs, Bytes         int64 // in the store, sealed
+	Blobs, Bytes         int64 // objects in the store, sealed
 	Orphans, OrphanBytes int64 // of them
-	Removed              int64 // deleted blobs, including those of deleted and replaced content
+	Removed              int64 // deleted objects, including those of deleted and replaced content
 }
 
 // NewCollection returns a collection of orphans older than grace, which begins with
@@ -107,11 +113,11 @@ func (c *Collection) Begin(ctx context.Context, tx *store.Tx) error {
 	return nil
 }
 
-// collectAtOnce is how many blobs are looked up at a time.
+// collectAtOnce is how many objects are looked up at a time.
 const collectAtOnce = 1000
 
-// listedBlob is a blob in a listing of the blob store.
-type listedBlob struct{ id, size int64 }
+// listed is an object in a listing of the blob store.
+type listed struct{ id, size int64 }
 
 // End deletes the remaining candidates.
 func (c *Collection) End(ctx context.Context) error {
@@ -121,11 +127,11 @@ func (c *Collection) End(ctx context.Context) error {
 	return nil
 }
 
-// Tenant examines the blobs of a tenant. Unreferenced blobs are deleted by End, or
+// Tenant examines the objects of a tenant. Unreferenced blobs are deleted by End, or
 // earlier if there are many. progress, if not nil, is called with the counts of the
 // whole collection.
 func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Collected)) error {
-	var part []listedBlob
+	var part []listed
 	take := func() error {
 		err := c.decide(ctx, tenant, part)
 		part = part[:0]
@@ -140,7 +146,9 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 	case !c.begun:
 		err = fail.New(api.Internal, "the collection has no fence")
 	default:
-		err = c.dropped(ctx, tenant)
+		if err = c.emptied(ctx, tenant); err == nil {
+			err = c.dropped(ctx, tenant)
+		}
 	}
 	if err == nil {
 		err = c.list(ctx, tenant, &part, take)
@@ -151,10 +159,10 @@ func (c *Collection) Tenant(ctx context.Context, tenant int64, progress func(Col
 	return nil
 }
 
-// list lists the blobs that the store has of a tenant and calls take for each part.
-func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob, take func() error) error {
+// list lists the objects that the store has of a tenant and calls take for each part.
+func (c *Collection) list(ctx context.Context, tenant int64, part *[]listed, take func() error) error {
 	err := c.collector.items.ListStored(ctx, tenant, func(id, size int64) error {
-		if *part = append(*part, listedBlob{id, size}); len(*part) < collectAtOnce {
+		if *part = append(*part, listed{id, size}); len(*part) < collectAtOnce {
 			return nil
 		}
 		return take()
@@ -165,19 +173,19 @@ func (c *Collection) list(ctx context.Context, tenant int64, part *[]listedBlob,
 	return err
 }
 
-// decide counts some blobs and adds the orphans among them to the candidates.
-func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob) error {
+// decide counts some objects and adds the orphans among them to the candidates.
+func (c *Collection) decide(ctx context.Context, tenant int64, part []listed) error {
 	if len(part) == 0 {
 		return nil
 	}
 	s := c.collector
-	first, last := part[0].id, part[0].id
-	for _, b := range part {
-		first, last = min(first, b.id), max(last, b.id)
+	ids := make([]int64, len(part))
+	for i, o := range part {
+		ids[i] = o.id
 	}
 	var referenced []int64
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-		referenced, err = items.ReferencedBetween(ctx, tx, tenant, first, last)
+		referenced, err = items.ReferencedObjects(ctx, tx, tenant, ids)
 		return err
 	})
 	if err != nil {
@@ -196,7 +204,7 @@ func (c *Collection) decide(ctx context.Context, tenant int64, part []listedBlob
 			if c.dryRun {
 				continue
 			}
-			if err := c.add(ctx, candidate{tenant: tenant, id: b.id}); err != nil {
+			if err := c.add(ctx, candidate{kind: orphan, blob: items.Blob{Tenant: tenant, ID: b.id}}); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,33 @@ func (c *Collection) dropped(ctx context.Context, tenant int64) error {
 			return fmt.Errorf("look at dropped blobs: %w", err)
 		}
 		for _, b := range free {
-			if err := c.add(ctx, candidate{tenant, b.ID, b.Item}); err != nil {
+			if err := c.add(ctx, candidate{kind: dropped, blob: b}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// emptied adds the objects of which all is dead to the candidates of the collection, unless
+// a copy is under way in the tenant.
+func (c *Collection) emptied(ctx context.Context, tenant int64) error {
+	for after := int64(0); ; {
+		var objects []items.Object
+		err := c.collector.db.View(ctx, func(tx *store.Tx) error {
+			objects = nil
+			busy, err := items.AnyCopying(ctx, tx, tenant)
+			if err != nil || busy {
+				return err
+			}
+			objects, err = items.EmptiedAfter(ctx, tx, tenant, after, droppedAtOnce)
+			return err
+		})
+		if err != nil || len(objects) == 0 {
+			return err
+		}
+		after = objects[len(objects)-1].ID
+		for _, o := range objects {
+			if err := c.add(ctx, candidate{kind: emptied, blob: items.Blob{Tenant: tenant, ID: o.ID}}); err != nil {
 				return err
 			}
 		}

@@ -79,6 +79,32 @@ func TestACollectionWithAWrongIndexDeletesNoBlobInUse(t *testing.T) {
 	}
 }
 
+// The blobs of a backup are in an object whose other blobs were dropped.
+func TestACollectionWithAWrongIndexDeletesNoObjectInUse(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		mail := contenttest.Mbox(4)
+		w.MustImport(t, mail)
+		var copied backup.Backup
+		w.LoseIndexWrites(t, "blob_id", func() { copied = w.MustBackup(t, w.Mail) })
+		w.MustRenew(t, store.NewID(), w.Mail)
+		before := w.BlobNames(t)
+		for _, compare := range []bool{false, true} {
+			wantCode(t, tryCollect(t, w, compare), api.Damaged)
+		}
+		if after := w.BlobNames(t); !slices.Equal(after, before) || len(after) != 2 {
+			t.Errorf("%d objects of %d are left", len(after), len(before))
+		}
+		var got strings.Builder
+		must(t, w.Export(t.Context(), copied.Container, &got))
+		if got.String() != mail || w.MustExport(t) != mail {
+			t.Error("the backup or the mailbox reads otherwise than before")
+		}
+		storetest.Reindex(t, w.DB, "blob")
+		must(t, tryCollect(t, w, true))
+		w.WantExact(t)
+	})
+}
+
 // An index of zeros is damage, and its rows can still be read if another index finds
 // them.
 func TestACollectionOverAnIndexOfZerosDeletesNothing(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,7 +188,7 @@ func TestACheckContinuesAfterDamage(t *testing.T) {
 		blobs := w.StoredBlobs(t)
 		want := make(map[int64]bool)
 		for _, i := range []int{0, 7, 13} {
-			must(t, os.Remove(blobs[i].Path))
+			blobs[i].Lose(t)
 			want[blobs[i].Item] = true
 		}
 		lost := blobs[20]
@@ -211,6 +212,58 @@ func TestACheckContinuesAfterDamage(t *testing.T) {
 			t.Errorf("%d items met, damaged %v, want %v", items, got, want)
 		}
 	})
+}
+
+// Damage of an object is reported for exactly the blobs that it affects.
+func TestDamageOfASharedObjectNamesItsBlobs(t *testing.T) {
+	for name, one := range map[string]struct {
+		damage func(t *testing.T, path string, blobs []contenttest.Stored)
+		first  int    // of the damaged blobs of the object's four
+		last   int    // of them
+		says   string // each error
+	}{
+		"lost":                     {func(t *testing.T, path string, _ []contenttest.Stored) { must(t, os.Remove(path)) }, 0, 3, "is missing from the blob store"},
+		"cut in the third blob":    {func(t *testing.T, path string, b []contenttest.Stored) { must(t, os.Truncate(path, b[2].At+10)) }, 2, 3, "is truncated"},
+		"cut after the first blob": {func(t *testing.T, path string, b []contenttest.Stored) { must(t, os.Truncate(path, b[0].Len)) }, 1, 3, "is truncated: it has 0 of"},
+		"a flipped bit":            {func(t *testing.T, _ string, b []contenttest.Stored) { b[2].Change(t, flip(20)) }, 2, 2, ""},
+		"a byte too much": {func(t *testing.T, _ string, b []contenttest.Stored) {
+			b[1].Change(t, func(b []byte) []byte { return append(b, 0) })
+		}, 2, 3, ""},
+		"a longer file": {func(t *testing.T, _ string, b []contenttest.Stored) {
+			b[3].Change(t, func(b []byte) []byte { return append(b, 0) })
+		}, 4, 3, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFixture(t, storetest.One(t))
+			w.MustImport(t, contenttest.Mbox(9)) // in objects of four, four and one
+			blobs := w.StoredBlobs(t)
+			object := blobs[4:8]
+			for _, b := range object {
+				if !b.Shared || b.Path != object[0].Path {
+					t.Fatalf("%+v", blobs)
+				}
+			}
+			one.damage(t, object[0].Path, object)
+			var want, got []int64
+			for _, b := range object[one.first : one.last+1] {
+				want = append(want, b.Item)
+			}
+			must(t, w.Check(t.Context(), w.Mail, func(c content.Checked) error {
+				if c.Err == nil {
+					return nil
+				}
+				got = append(got, c.Item)
+				i := slices.IndexFunc(object, func(b contenttest.Stored) bool { return b.Item == c.Item })
+				if !fail.Is(c.Err, api.Damaged) || !strings.Contains(c.Err.Error(), one.says) || i < 0 || !strings.Contains(c.Err.Error(), fmt.Sprintf("blob %d", object[i].ID)) {
+					t.Errorf("item %d: %v", c.Item, c.Err)
+				}
+				return nil
+			}))
+			if !slices.Equal(got, want) {
+				t.Errorf("damaged: %v, want %v", got, want)
+			}
+		})
+	}
 }
 
 // A file that is damaged, or shares a damaged key page, can be put again.

@@ -97,7 +97,11 @@ func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container
 	if err := s.items.CheckAccess(ctx, c); err != nil {
 		return nil, err
 	}
-	b := &batch{contents: s, container: c, importing: i, blobs: s.items.NewBatch(), pages: s.items.NewKeyPages(), link: i.stored.link, read: i.read}
+	blobs, err := s.items.NewBatch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{contents: s, container: c, importing: i, blobs: blobs, pages: s.items.NewKeyPages(), link: i.stored.link, read: i.read}
 	last, err := b.fill(ctx, p.mail)
 	if err != nil {
 		b.blobs.Discard()
@@ -162,6 +166,7 @@ type batch struct {
 	importing    *importing
 	next         MailImport // the state of the import after this batch
 	blobs        *items.Batch
+	objects      []items.Object
 	items        []items.Row
 	rows         []items.Blob
 	keys         []*envelope.Key
@@ -227,8 +232,9 @@ func (b *batch) store(ctx context.Context) error {
 		b.rows = nil // none is stored
 		return err
 	}
-	if err := b.blobs.Commit(ctx); err != nil {
-		b.rows = nil
+	stored, err := b.blobs.Commit(ctx)
+	b.rows, b.objects = stored, b.blobs.Objects()
+	if err != nil {
 		return err
 	}
 	fault.Point("import.blobs-durable")
@@ -261,6 +267,9 @@ func (b *batch) Commit(ctx context.Context, tx *store.Tx) (err error) {
 	if err := items.Insert(ctx, tx, b.items, b.rows, b.pages.Sealed); err != nil {
 		return err
 	}
+	if err := items.InsertObjects(ctx, tx, b.objects, b.rows); err != nil {
+		return err
+	}
 	if err := b.importing.recordProgress(ctx, tx, b.next); err != nil {
 		return err
 	}
@@ -280,7 +289,7 @@ func (b *batch) Close(ctx context.Context, outcome store.Outcome) {
 	b.zero()
 	switch outcome {
 	case store.NotCommitted:
-		b.contents.items.DeleteUnused(ctx, b.rows)
+		b.contents.items.DeleteUnused(ctx, b.rows, nil)
 	case store.Committed:
 		fault.Point("import.after-commit")
 	}

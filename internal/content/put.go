@@ -273,7 +273,7 @@ func (u *PreparedFile) Close(ctx context.Context, outcome store.Outcome) {
 	u.opened.Zero()
 	switch outcome {
 	case store.NotCommitted:
-		u.contents.items.DeleteUnused(ctx, u.storedBlobs())
+		u.contents.items.DeleteUnused(ctx, u.storedBlobs(), nil)
 	case store.Committed:
 		fault.Point("put.after-commit")
 	}

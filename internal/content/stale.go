@@ -14,15 +14,19 @@ import (
 func (b *batch) renewStale(ctx context.Context, mark int64) error {
 	store.PastID(mark)
 	s := b.contents
-	blobs := s.items.NewBatch()
+	blobs, err := s.items.NewBatch(ctx)
+	if err != nil {
+		return err
+	}
 	defer blobs.Discard()
 	var olds []items.Blob
+	var renewed []int // their indexes
 	list, rows, keys := slices.Clone(b.items), slices.Clone(b.rows), slices.Clone(b.keys)
 	for i, old := range b.rows {
 		if old.ID >= mark {
 			continue
 		}
-		row, key, err := blobs.Reencrypt(ctx, old, b.keys[i])
+		key, err := blobs.Reencrypt(ctx, old, b.keys[i])
 		if err != nil {
 			return err
 		}
@@ -35,15 +39,20 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 			return err
 		}
 		clear(metadata)
-		olds = append(olds, old)
-		rows[i], keys[i] = row, key
+		olds, renewed = append(olds, old), append(renewed, i)
+		keys[i] = key
 	}
-	if err := blobs.Commit(ctx); err != nil {
+	stored, err := blobs.Commit(ctx)
+	if err != nil {
 		return err
 	}
+	for i, row := range stored {
+		rows[renewed[i]] = row
+	}
+	b.objects = append(b.objects, blobs.Objects()...)
 	b.replacedKeys = append(b.replacedKeys, b.keys...)
 	b.items, b.rows, b.keys = list, rows, keys
-	s.items.DeleteUnused(ctx, olds)
+	s.items.DeleteUnused(ctx, olds, rows)
 	return nil
 }
 
@@ -72,7 +81,7 @@ func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
 		if old.ID < mark {
 			var fresh *envelope.Key
 			if row, fresh, err = s.items.Reencrypt(ctx, old, key); err != nil {
-				s.items.DeleteUnused(ctx, news)
+				s.items.DeleteUnused(ctx, news, nil)
 				return err
 			}
 			defer fresh.Zero()
@@ -100,6 +109,6 @@ func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
 		return err
 	}
 	u.item, u.metadata, u.blobs, u.transitPages.Sealed = next.item, next.metadata, next.blobs, next.transitPages.Sealed
-	s.items.DeleteUnused(ctx, olds)
+	s.items.DeleteUnused(ctx, olds, nil)
 	return nil
 }

@@ -224,9 +224,9 @@ func (m *model) rollAll() {
 		}
 	}
 	m.Must(m.Contents.Backups.DeleteLeftoverRows(m.Ctx, m.Tenant))
-	named, stored := m.Number(`SELECT COUNT(DISTINCT id) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
+	named, stored := m.Number(`SELECT COUNT(DISTINCT CASE WHEN object = 0 THEN id ELSE object END) FROM blob WHERE tenant = ?1`, m.Tenant), int64(0)
 	m.Must(m.Blobs.List(m.Ctx, "", func(string, int64) error { stored++; return nil }))
 	if stored < named {
-		m.Errorf("%d blobs are stored, %d are named", stored, named)
+		m.Errorf("%d objects are stored, %d are named", stored, named)
 	}
 }

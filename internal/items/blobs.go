@@ -22,18 +22,17 @@ func (b Blob) Whole() envelope.Range { return envelope.Range{N: b.Size} }
 // CopyBlob writes a range of a blob to w and returns how many bytes it wrote.
 // A read error names item and blob; an error of w is returned unchanged.
 func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error) {
-	name, ec := blobName(b.Tenant, b.ID), b.encryptionContext()
+	ec := b.encryptionContext()
 	whole := at == b.Whole()
 	sealedOff, sealedLen := envelope.SealedRange(b.Size, at.Off, at.N)
-	if whole { // to the end, whatever its length should be
-		sealedOff, sealedLen = 0, -1
-	}
-	sealed, err := s.blobs.GetRange(ctx, name, sealedOff, sealedLen)
-	if fail.Is(err, api.NotFound) {
-		return 0, s.missingBlob(ctx, b)
+	var sealed io.ReadCloser
+	if whole {
+		sealed, err = s.openBlob(ctx, b)
+	} else {
+		sealed, err = s.openRange(ctx, b, sealedOff, sealedLen)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
+		return 0, err
 	}
 	defer sealed.Close()
 	// Checked before the first byte is written: after it, a server can only cut the connection.
@@ -60,30 +59,54 @@ func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at enve
 	return written, writeErr
 }
 
-// checkLength fails if a blob does not have the length of its content when sealed.
+// openBlob opens the sealed bytes of a blob.
+func (s *Store) openBlob(ctx context.Context, b Blob) (io.ReadCloser, error) {
+	length := int64(-1) // to the end, whatever its length should be
+	if b.sharesObject() && b.hasValidSize() {
+		length = b.SealedSize()
+	}
+	return s.openRange(ctx, b, 0, length)
+}
+
+// openRange opens a range of the sealed bytes of a blob.
+func (s *Store) openRange(ctx context.Context, b Blob, off, n int64) (io.ReadCloser, error) {
+	sealed, err := s.blobs.GetRange(ctx, blobName(b.Tenant, b.ObjectID()), b.At+off, n)
+	if fail.Is(err, api.NotFound) {
+		return nil, s.missingBlob(ctx, b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read item %d: %w", b.Item, err)
+	}
+	return sealed, nil
+}
+
+func (b Blob) hasValidSize() bool { return b.Size >= 0 && b.Size <= envelope.MaxBlob }
+
+// checkLength fails if an object ends before the blob's end. The object of a single blob
+// must have exactly its length.
 func checkLength(b Blob, sealed io.Reader) error {
 	s, ok := sealed.(blob.Sized)
-	if !ok || b.Size < 0 || b.Size > envelope.MaxBlob {
+	if !ok || !b.hasValidSize() {
 		return nil // the reader detects it
 	}
-	switch is, want := s.Size(), envelope.SealedSize(b.Size); {
+	switch is, want := max(0, s.Size()-b.At), b.SealedSize(); {
 	case is < want:
 		return fail.New(api.Damaged, "read item %d: blob %d is truncated: it has %d of its %d bytes", b.Item, b.ID, is, want)
-	case is > want:
+	case is > want && !b.sharesObject():
 		return fail.New(api.Damaged, "read item %d: blob %d is %d bytes longer than its %d bytes", b.Item, b.ID, is-want, want)
 	}
 	return nil
 }
 
 // missingBlob returns why a blob is not in the blob store. It looks up the row again,
-// since another node may have replaced the item in the meantime.
+// since another node may have replaced the item or moved the blob in the meantime.
 func (s *Store) missingBlob(ctx context.Context, b Blob) error {
 	err := s.db.View(ctx, func(tx *store.Tx) error {
-		id, _, err := currentBlob(ctx, tx, b)
+		now, err := currentBlob(ctx, tx, b)
 		switch {
-		case err == nil && id == 0:
+		case err == nil && now.ID == 0:
 			return ErrReplaced
-		case err == nil && id != b.ID:
+		case err == nil && (now.ID != b.ID || !now.samePlace(b)):
 			return ErrRenewed
 		}
 		return err
@@ -94,63 +117,78 @@ func (s *Store) missingBlob(ctx context.Context, b Blob) error {
 	return fail.New(api.Damaged, "read item %d: blob %d is missing from the blob store", b.Item, b.ID)
 }
 
-// ErrRenewed means that a roll replaced a blob by another one with the same content
-// and that the old one has been deleted.
-var ErrRenewed = errors.New("it was re-encrypted while it was being read")
+// ErrRenewed means that a roll replaced a blob by another one with the same content, or
+// that the blob was moved to another object, and that the old one has been deleted.
+var ErrRenewed = errors.New("it was re-encrypted or moved while it was being read")
 
 // ErrReplaced means that the item of a blob was replaced.
 var ErrReplaced = fail.New(api.Conflict, "it was replaced while it was being read").WithHint("read it again")
 
-// blobName returns a blob's name in the blob store: one folder per tenant, in it
+// blobName returns the name of an object in the blob store: one folder per tenant, in it
 // one per 18 hours and one per 16 seconds of ids, so that no folder grows forever
 // and a batch uses few folders.
-func blobName(tenant, blob int64) string {
-	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), blob>>48, blob>>36&0xfff, blob)
+func blobName(tenant, object int64) string {
+	return fmt.Sprintf("%s%04x/%03x/%016x", tenantPrefix(tenant), object>>48, object>>36&0xfff, object)
 }
 
-// tenantPrefix returns the prefix of the names of all blobs of a tenant, and of no
+// tenantPrefix returns the prefix of the names of all objects of a tenant, and of no
 // others.
 func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }
 
-// Reencrypt stores the content of a blob as a new blob under a new key.
+// Reencrypt stores the content of a blob as a new blob under a new key, in an object of its
+// own.
 func (s *Store) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
-	return s.reencryptBlob(ctx, s.blobs.PutIfAbsent, old, key)
+	return s.reencryptBlob(ctx, old, key, func(row Blob, sealed io.Reader) (Blob, error) {
+		_, err := s.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed)
+		return row, err
+	})
 }
 
-func (s *Store) reencryptBlob(ctx context.Context, put func(ctx context.Context, name string, r io.Reader) (int64, error), old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
-	sealed, err := s.blobs.GetRange(ctx, blobName(old.Tenant, old.ID), 0, -1)
-	if fail.Is(err, api.NotFound) {
-		return row, nil, s.missingBlob(ctx, old)
-	}
+// reencryptBlob calls put with the new blob, which put returns with its place.
+func (s *Store) reencryptBlob(ctx context.Context, old Blob, key *envelope.Key, put func(row Blob, sealed io.Reader) (Blob, error)) (row Blob, fresh *envelope.Key, err error) {
+	sealed, err := s.openBlob(ctx, old)
 	if err != nil {
-		return row, nil, fmt.Errorf("read item %d: %w", old.Item, err)
+		return row, nil, err
 	}
 	defer sealed.Close()
 	row = old
-	row.ID = store.NewID()
+	row.ID, row.Object, row.At = store.NewID(), 0, 0
 	fresh = envelope.NewKey()
 	plain := envelope.NewReader(sealed, key, old.encryptionContext(), old.Size)
 	resealed := newSealing(plain, fresh, row.encryptionContext())
 	defer resealed.release()
-	if _, err := put(ctx, blobName(row.Tenant, row.ID), resealed); err != nil {
+	if row, err = put(row, resealed); err != nil {
 		fresh.Zero()
 		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
 	}
 	return row, fresh, nil
 }
 
-// DeleteUnused deletes blobs that no row references or ever will. Blobs that it cannot
-// delete are harmless orphans in the blob store.
-func (s *Store) DeleteUnused(ctx context.Context, blobs []Blob) {
-	if len(blobs) > 0 {
-		_ = s.DeleteStored(context.WithoutCancel(ctx), blobs[0].Tenant, idsOf(blobs))
+// DeleteUnused deletes the objects of blobs that no row references or ever will, except
+// those in which a used blob is too. Objects that it cannot delete are harmless orphans in
+// the blob store.
+func (s *Store) DeleteUnused(ctx context.Context, unused, used []Blob) {
+	if len(unused) == 0 {
+		return
 	}
+	needed := map[int64]bool{}
+	for _, b := range used {
+		needed[b.ObjectID()] = true
+	}
+	var ids []int64
+	for _, b := range unused {
+		if id := b.ObjectID(); !needed[id] {
+			needed[id] = true // once
+			ids = append(ids, id)
+		}
+	}
+	_ = s.DeleteStored(context.WithoutCancel(ctx), unused[0].Tenant, ids)
 }
 
-// deletesAtOnce is how many blobs are deleted concurrently.
+// deletesAtOnce is how many objects are deleted concurrently.
 const deletesAtOnce = 16
 
-// DeleteStored deletes blobs of a tenant from the blob store. If the store does not respond, it gives up
+// DeleteStored deletes objects of a tenant from the blob store. If the store does not respond, it gives up
 // after one attempt per goroutine.
 func (s *Store) DeleteStored(ctx context.Context, tenant int64, ids []int64) error {
 	var under sync.WaitGroup
@@ -172,20 +210,12 @@ func (s *Store) DeleteStored(ctx context.Context, tenant int64, ids []int64) err
 	return errors.Join(errs...)
 }
 
-func idsOf(blobs []Blob) []int64 {
-	ids := make([]int64, len(blobs))
-	for i, b := range blobs {
-		ids[i] = b.ID
-	}
-	return ids
-}
-
 // encryptionContext returns what the seal of the blob is bound to.
 func (b Blob) encryptionContext() envelope.BlobContext {
 	return envelope.BlobContext{Tenant: b.Tenant, Blob: b.ID}
 }
 
-// PutBlob stores a content as the blob b. It calls read, with the number of bytes, once all
+// PutBlob stores a content as the blob b, in an object of its own. It calls read, with the number of bytes, once all
 // of the content has been read; the blob is durable when PutBlob returns. It fails
 // AlreadyExists if another blob has its id.
 func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content io.Reader, read func(size int64)) error {
@@ -196,37 +226,7 @@ func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content 
 	return err
 }
 
-// Batch stores blobs that become durable together. It ends with Commit or Discard.
-type Batch struct {
-	store *Store
-	blobs blob.Batch
-}
-
-// NewBatch returns an empty batch.
-func (s *Store) NewBatch() *Batch { return &Batch{s, s.blobs.Batch()} }
-
-// Put stores a content as the blob b, and returns the number of its bytes.
-func (p *Batch) Put(ctx context.Context, b Blob, key *envelope.Key, content io.Reader) (size int64, err error) {
-	sealed := newSealing(content, key, b.encryptionContext())
-	defer sealed.release()
-	if _, err := p.blobs.Put(ctx, blobName(b.Tenant, b.ID), sealed); err != nil {
-		return 0, err
-	}
-	return sealed.size, nil
-}
-
-// Reencrypt stores the content of a blob as a new blob under a new key.
-func (p *Batch) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
-	return p.store.reencryptBlob(ctx, p.blobs.Put, old, key)
-}
-
-// Commit makes the blobs durable.
-func (p *Batch) Commit(ctx context.Context) error { return p.blobs.Commit(ctx) }
-
-// Discard deletes the blobs, unless they were committed.
-func (p *Batch) Discard() { p.blobs.Discard() }
-
-// ListStored calls each for every blob of a tenant in the blob store, in any order; not for
+// ListStored calls each for every object of a tenant in the blob store, in any order; not for
 // what keyroll did not write.
 func (s *Store) ListStored(ctx context.Context, tenant int64, each func(id, size int64) error) error {
 	return s.blobs.List(ctx, tenantPrefix(tenant), func(name string, size int64) error {

@@ -9,7 +9,7 @@ import (
 )
 
 // selectDropped selects dropped blobs, which wait to be deleted, after one of them.
-const selectDropped = `SELECT blob, item FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
+const selectDropped = `SELECT blob, item, object, at, size FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
 
 // countOthers counts the references to blob ?1 other than that of item ?2, which
 // dropped it: items that have the blob, and other items that dropped it.
@@ -53,23 +53,31 @@ func DeleteReferenced(ctx context.Context, tx *store.Tx, blobs []Blob) ([]bool, 
 	return named, nil
 }
 
-// DeleteDropped deletes the rows of dropped blobs.
-func DeleteDropped(ctx context.Context, tx *store.Tx, blobs []Blob) error {
+// DeleteDropped deletes the rows of dropped blobs of a tenant. What they have in objects
+// with other blobs is dead from then on.
+func DeleteDropped(ctx context.Context, tx *store.Tx, tenant int64, blobs []Blob) error {
 	args := make([][]any, len(blobs))
 	for i, b := range blobs {
 		args[i] = []any{b.ID, b.Item}
 	}
-	if _, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2`, args); err != nil {
+	deleted, err := tx.ExecMany(ctx, `DELETE FROM dropped WHERE blob = ?1 AND item = ?2`, args)
+	if err != nil {
 		return fmt.Errorf("forget dropped blobs: %w", err)
 	}
-	return nil
+	dead := map[int64]int64{} // by object
+	for i, b := range blobs {
+		if deleted[i] > 0 && b.sharesObject() { // another collection may have deleted the row
+			dead[b.Object] += b.SealedSize()
+		}
+	}
+	return addDeadBytes(ctx, tx, tenant, dead)
 }
 
 // DroppedAfter returns up to limit dropped blobs after one of them.
 func DroppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after Blob, limit int) (blobs []Blob, err error) {
 	blobs, err = store.Collect(ctx, tx, func(row store.Scanner) (b Blob, err error) {
 		b.Tenant = tenant
-		err = row.Scan(&b.ID, &b.Item)
+		err = row.Scan(&b.ID, &b.Item, &b.Object, &b.At, &b.Size)
 		return b, err
 	}, selectDropped, tenant, after.ID, after.Item, limit)
 	if err != nil {
@@ -78,12 +86,15 @@ func DroppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after Blob, l
 	return blobs, nil
 }
 
-// ReferencedBetween returns the ids in a range that rows reference.
-func ReferencedBetween(ctx context.Context, tx *store.Tx, tenant, first, last int64) ([]int64, error) {
-	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id BETWEEN ?2 AND ?3 AND tenant = ?1
-		UNION SELECT blob FROM dropped WHERE blob BETWEEN ?2 AND ?3 AND tenant = ?1`, tenant, first, last)
+// ReferencedObjects returns which of some objects of a tenant in the blob store rows
+// reference.
+func ReferencedObjects(ctx context.Context, tx *store.Tx, tenant int64, objects []int64) ([]int64, error) {
+	in, args := store.InList(objects, []any{tenant})
+	ids, err := tx.IDs(ctx, `SELECT id FROM blob WHERE id IN `+in+` AND tenant = ?1 AND object = 0
+		UNION SELECT blob FROM dropped WHERE blob IN `+in+` AND tenant = ?1 AND object = 0
+		UNION SELECT id FROM object WHERE tenant = ?1 AND id IN `+in, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read which blobs are named: %w", err)
+		return nil, fmt.Errorf("read which objects are named: %w", err)
 	}
 	return ids, nil
 }

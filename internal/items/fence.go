@@ -52,7 +52,7 @@ func CheckGCFence(ctx context.Context, tx *store.Tx, blobs []Blob) error {
 		return err
 	}
 	for _, b := range blobs {
-		if b.ID < line {
+		if min(b.ID, b.ObjectID()) < line {
 			return fail.New(api.Conflict, "it took longer than the grace period of a blob collection, which may have deleted its blobs; nothing was stored").
 				WithHint("send it again; the operator can use a longer grace period and should check that the clocks of all nodes agree")
 		}

@@ -3,15 +3,16 @@
 // and the sealed blobs in the blob store.
 //
 // It is the only package that names, writes, reads, lists or deletes a blob in the blob
-// store, and the one that owns the tables item, blob, dropped, unfinished and item_total. A
-// row that is to be deleted is confirmed without the index that found it (Rows.Remove). The
-// package does not know how messages and files come and go; it never calls a vault in a
+// store, and the one that owns the tables item, blob, dropped, object, unfinished and
+// item_total. A row that is to be deleted is confirmed without the index that found it
+// (Rows.Remove). The package does not know how messages and files come and go; it never calls a vault in a
 // transaction, and never shows a path or a subject in an error. Start reading at Row, Blob
 // and Store.OpenPart.
 package items
 
 import (
 	"context"
+	"sync/atomic"
 
 	"keyroll/api"
 	"keyroll/internal/blob"
@@ -44,6 +45,9 @@ type Config struct {
 	Sizes Sizes // default: DefaultSizes
 	// OlderNodes, unless nil, reports whether a node is live that does not keep totals.
 	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
+	// ObjectlessNodes, unless nil, reports whether a node is live that does not read
+	// objects of several blobs.
+	ObjectlessNodes func(ctx context.Context, tx *store.Tx) (bool, error)
 }
 
 // Store is the items of all containers. Its methods may be called from many goroutines.
@@ -55,6 +59,9 @@ type Store struct {
 	sizes      Sizes
 	olderNodes func(ctx context.Context, tx *store.Tx) (bool, error)
 	reads      activeReads
+
+	objectlessNodes func(ctx context.Context, tx *store.Tx) (bool, error)
+	sharing         atomic.Bool // no such node is live, nor will be
 }
 
 // New returns the items that a database and a blob store hold.
@@ -62,10 +69,17 @@ func New(c Config) *Store {
 	if c.Sizes == (Sizes{}) {
 		c.Sizes = DefaultSizes
 	}
-	if c.OlderNodes == nil {
-		c.OlderNodes = func(context.Context, *store.Tx) (bool, error) { return false, nil }
+	if c.Sizes.Object == 0 {
+		c.Sizes.Object = DefaultSizes.Object
 	}
-	return &Store{db: c.DB, keys: c.Keys, blobs: c.Blobs, slots: c.Slots, sizes: c.Sizes, olderNodes: c.OlderNodes}
+	none := func(context.Context, *store.Tx) (bool, error) { return false, nil }
+	if c.OlderNodes == nil {
+		c.OlderNodes = none
+	}
+	if c.ObjectlessNodes == nil {
+		c.ObjectlessNodes = none
+	}
+	return &Store{db: c.DB, keys: c.Keys, blobs: c.Blobs, slots: c.Slots, sizes: c.Sizes, olderNodes: c.OlderNodes, objectlessNodes: c.ObjectlessNodes}
 }
 
 // Sizes returns how much is handled at a time.

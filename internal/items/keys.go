@@ -192,8 +192,8 @@ func RemoveKeys(ctx context.Context, tx *store.Tx, opened container.Opened, blob
 // key page for it. If it has, the missing page is damage and must not block the
 // caller, like a page that cannot be decrypted.
 func CheckNotMoved(ctx context.Context, tx *store.Tx, b Blob) error {
-	id, now, err := currentBlob(ctx, tx, b)
-	if err == nil && (id != b.ID || now != b.Page) {
+	now, err := currentBlob(ctx, tx, b)
+	if err == nil && (now.ID != b.ID || now.Page != b.Page) {
 		return store.ErrOutdated
 	}
 	return err

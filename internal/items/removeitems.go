@@ -14,7 +14,8 @@ import (
 const (
 	deleteItem = `DELETE FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3`
 	deleteBlob = `DELETE FROM blob WHERE id = ?1 AND +tenant = ?2 AND +item = ?3 AND +sequence = ?4`
-	dropBlob   = `INSERT INTO dropped (blob, item, tenant) VALUES (?1, ?2, ?3)`
+	dropBlob   = `INSERT INTO dropped (blob, item, tenant, object, at, size)
+		SELECT id, item, tenant, object, at, size FROM blob WHERE id = ?1 AND +item = ?2 AND +tenant = ?3`
 
 	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
 )

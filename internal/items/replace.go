@@ -25,7 +25,7 @@ const (
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
 	// replaceBlob finds a blob by another index than the one that listed it, like deleteBlob.
-	replaceBlob = `UPDATE blob SET id = ?4, page = ?5 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
+	replaceBlob = `UPDATE blob SET id = ?4, page = ?5, object = ?6, at = ?7 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
 	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
 
@@ -46,14 +46,14 @@ func ReplaceBlobs(ctx context.Context, tx *store.Tx, container int64, list []Rep
 	for _, r := range list {
 		items = append(items, []any{r.Was.Tenant, r.Was.ID, r.Was.Version, r.Item.Version, r.Item.Metadata})
 		for _, b := range r.Blobs {
-			blobs = append(blobs, []any{b.Old.Item, b.Old.Sequence, b.Old.ID, b.New.ID, b.New.Page})
+			blobs = append(blobs, []any{b.Old.Item, b.Old.Sequence, b.Old.ID, b.New.ID, b.New.Page, b.New.Object, b.New.At})
 			dropped = append(dropped, []any{b.Old.ID, b.Old.Item, b.Old.Tenant})
 		}
 	}
 	for _, one := range []struct {
 		statement string
 		args      [][]any
-	}{{replaceBlob, blobs}, {replaceItem, items}, {dropBlob, dropped}} {
+	}{{dropBlob, dropped}, {replaceBlob, blobs}, {replaceItem, items}} {
 		affected, err := tx.ExecMany(ctx, one.statement, one.args)
 		if err != nil {
 			return fmt.Errorf("replace blobs of container %d: %w", container, err)

@@ -10,7 +10,9 @@ type Sizes struct {
 	Blob  int64 // bytes of a file that one blob has
 	Batch int   // items that one transaction inserts or deletes
 	Part  int   // items that are read and decrypted at a time
+
+	Object int64 // bytes at which an object of several blobs is complete; default: as in production
 }
 
 // DefaultSizes are those of production.
-var DefaultSizes = Sizes{Blob: BlobSize, Batch: 512, Part: 256}
+var DefaultSizes = Sizes{Blob: BlobSize, Batch: 512, Part: 256, Object: 16 << 20}

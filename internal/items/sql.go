@@ -17,12 +17,12 @@ import (
 
 const (
 	itemColumns = `i.id, i.tenant, i.container, i.version, i.path_hash, i.metadata, i.size, i.created`
-	blobColumns = `b.id, b.tenant, b.item, b.sequence, b.size, b.page`
+	blobColumns = `b.id, b.tenant, b.item, b.sequence, b.size, b.page, b.object, b.at`
 )
 
 const (
 	insertItem = `INSERT INTO item (id, tenant, container, version, path_hash, metadata, size, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
-	insertBlob = `INSERT INTO blob (id, tenant, item, sequence, size, page) VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
+	insertBlob = `INSERT INTO blob (id, tenant, item, sequence, size, page, object, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`
 
 	updateBlobPage = `UPDATE blob SET page = ?4 WHERE tenant = ?1 AND id = ?3
 		AND EXISTS (SELECT 1 FROM item i WHERE i.id = blob.item AND i.container = ?2)`
@@ -35,7 +35,7 @@ const (
 	selectItem      = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ?1 AND i.container = ?2 AND i.id = ?3`
 	selectBlobs     = `SELECT ` + blobColumns + ` FROM blob b WHERE b.tenant = ?1 AND b.item = ?2 ORDER BY b.sequence`
 	selectBlobsUpTo = `SELECT ` + blobColumns + ` FROM item i JOIN blob b ON b.item = i.id WHERE i.tenant = ?1 AND i.container = ?2 AND i.id <= ?3`
-	selectBlobPage  = `SELECT id, page FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
+	selectBlobNow   = `SELECT id, page, object, at FROM blob WHERE tenant = ?1 AND item = ?2 AND sequence = ?3`
 )
 
 // selectWithFirstBlob selects items after an id, each with its first blob.
@@ -68,6 +68,7 @@ type Blob struct {
 	Sequence         int64
 	Size             int64
 	Page             int64
+	Object, At       int64 // see ObjectID
 }
 
 // itemScan holds the variables into which Scan reads an item.
@@ -87,7 +88,7 @@ func (s *itemScan) item() Row {
 }
 
 func (b *Blob) targets() []any {
-	return []any{&b.ID, &b.Tenant, &b.Item, &b.Sequence, &b.Size, &b.Page}
+	return []any{&b.ID, &b.Tenant, &b.Item, &b.Sequence, &b.Size, &b.Page, &b.Object, &b.At}
 }
 
 func scanBlob(row store.Scanner) (b Blob, err error) {
@@ -109,7 +110,7 @@ func Insert(ctx context.Context, tx *store.Tx, items []Row, blobs []Blob, pages 
 	}
 	args = make([][]any, len(blobs))
 	for i, b := range blobs {
-		args[i] = []any{b.ID, b.Tenant, b.Item, b.Sequence, b.Size, b.Page}
+		args[i] = []any{b.ID, b.Tenant, b.Item, b.Sequence, b.Size, b.Page, b.Object, b.At}
 	}
 	if _, err := tx.ExecMany(ctx, insertBlob, args); err != nil {
 		return fmt.Errorf("insert blobs: %w", err)
@@ -158,17 +159,17 @@ func SetPathHashes(ctx context.Context, tx *store.Tx, c container.Container, fil
 	return err
 }
 
-// currentBlob returns the blob that now has a blob's item and sequence, and the page
-// that holds its key; 0 if the item no longer exists.
-func currentBlob(ctx context.Context, tx *store.Tx, b Blob) (id, page int64, err error) {
-	err = tx.QueryRow(ctx, selectBlobPage, b.Tenant, b.Item, b.Sequence).Scan(&id, &page)
+// currentBlob returns the blob that now has a blob's item and sequence, with the page that
+// holds its key and its place; with id 0 if the item no longer exists.
+func currentBlob(ctx context.Context, tx *store.Tx, b Blob) (now Blob, err error) {
+	err = tx.QueryRow(ctx, selectBlobNow, b.Tenant, b.Item, b.Sequence).Scan(&now.ID, &now.Page, &now.Object, &now.At)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, 0, nil
+		return Blob{}, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("read blob %d: %w", b.ID, err)
+		return Blob{}, fmt.Errorf("read blob %d: %w", b.ID, err)
 	}
-	return id, page, nil
+	return now, nil
 }
 
 // ByID returns an item of a container, and false if there is none.

@@ -121,7 +121,7 @@ func (m *member) register(ctx context.Context) error {
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health, keeps_totals) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1, 1)
+		_, err = tx.Exec(ctx, `INSERT INTO node (name, url, session, since, own, records_health, keeps_totals, reads_objects) VALUES (?1, ?2, ?3, `+tx.Clock()+`, ?4, 1, 1, 1)
 			ON CONFLICT (name) DO NOTHING`, m.base.name, m.url, m.base.db.Session(), strings.Join(m.own, "\n"))
 		if err != nil {
 			return err

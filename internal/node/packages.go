@@ -61,7 +61,8 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	f.onClose(func() error { p.Policies.Close(); return nil })
 	p.Containers = container.New(f.db, p.Policies, o.PageSlots, o.now)
 	f.onClose(func() error { p.Containers.Close(); return nil })
-	p.Items = items.New(items.Config{DB: f.db, Keys: p.Containers, Blobs: s.blobs, Slots: o.PageSlots, OlderNodes: olderNodes("keeps_totals")})
+	p.Items = items.New(items.Config{DB: f.db, Keys: p.Containers, Blobs: s.blobs, Slots: o.PageSlots, OlderNodes: olderNodes("keeps_totals"),
+		ObjectlessNodes: olderNodes("reads_objects")})
 	p.Contents = content.New(f.db, p.Items, p.Containers, o.now)
 	p.Backups = backup.New(f.db, p.Items, p.Containers)
 	p.Backups.Leases = f.leases

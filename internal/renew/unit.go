@@ -18,7 +18,8 @@ type unit struct {
 	*renewing
 	opened   container.Opened
 	fresh    []renewedBlob // in the order of items and sequences
-	replaced []items.Blob  // by the transaction of commit
+	objects  []items.Object
+	replaced []items.Blob // by the transaction of commit
 }
 
 // renewedBlob is a blob and its replacement.
@@ -55,17 +56,19 @@ func (r *renewing) renewUnit(ctx context.Context, stale []items.Blob, pages item
 
 // store re-encrypts the blobs and makes them durable under new names.
 func (u *unit) store(ctx context.Context, stale []items.Blob, ring *items.Keyring) error {
-	blobs := u.renewer.items.NewBatch()
+	blobs, err := u.renewer.items.NewBatch(ctx)
+	if err != nil {
+		return err
+	}
 	defer blobs.Discard()
 	for _, old := range stale {
 		if u.isSkipped(old.Item) {
 			continue
 		}
 		key, err := ring.Key(old)
-		var row items.Blob
 		var fresh *envelope.Key
 		if err == nil {
-			row, fresh, err = blobs.Reencrypt(ctx, old, key)
+			fresh, err = blobs.Reencrypt(ctx, old, key)
 		}
 		switch {
 		case errors.Is(err, items.ErrRenewed), errors.Is(err, items.ErrReplaced):
@@ -76,12 +79,20 @@ func (u *unit) store(ctx context.Context, stale []items.Blob, ring *items.Keyrin
 		case err != nil:
 			return err
 		}
-		u.fresh = append(u.fresh, renewedBlob{old, row, key.Clone(), fresh})
+		u.fresh = append(u.fresh, renewedBlob{old: old, oldKey: key.Clone(), newKey: fresh})
 	}
 	if len(u.fresh) == 0 {
 		return nil
 	}
-	return blobs.Commit(ctx)
+	stored, err := blobs.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	for i, row := range stored {
+		u.fresh[i].row = row
+	}
+	u.objects = blobs.Objects()
+	return nil
 }
 
 // commit replaces the old blobs by the new ones. The old ones are deleted by the
@@ -101,25 +112,29 @@ func (u *unit) Prepare(context.Context) error { return nil }
 func (u *unit) Close(ctx context.Context, outcome store.Outcome) {
 	switch outcome {
 	case store.NotCommitted:
-		u.renewer.items.DeleteUnused(ctx, u.unused(nil))
+		u.deleteUnused(ctx, nil)
 	case store.Committed:
-		u.renewer.items.DeleteUnused(ctx, u.unused(u.replaced))
+		u.deleteUnused(ctx, u.replaced)
 		fault.Point("renew.after-commit")
 	}
 }
 
-// unused returns the new blobs whose old ones are not among those that were replaced.
-func (u *unit) unused(replaced []items.Blob) (unused []items.Blob) {
+// deleteUnused deletes the objects in which there is no new blob whose old one was
+// replaced.
+func (u *unit) deleteUnused(ctx context.Context, replaced []items.Blob) {
 	done := map[int64]bool{}
 	for _, b := range replaced {
 		done[b.ID] = true
 	}
+	var unused, used []items.Blob
 	for _, f := range u.fresh {
-		if !done[f.old.ID] {
+		if done[f.old.ID] {
+			used = append(used, f.row)
+		} else {
 			unused = append(unused, f.row)
 		}
 	}
-	return unused
+	u.renewer.items.DeleteUnused(ctx, unused, used)
 }
 
 // swap writes in tx which blobs are replaced.
@@ -142,6 +157,9 @@ func (u *unit) swap(ctx context.Context, tx *store.Tx) error {
 		}
 	}
 	if err := items.CheckGCFence(ctx, tx, fresh); err != nil {
+		return err
+	}
+	if err := items.InsertObjects(ctx, tx, u.objects, fresh); err != nil {
 		return err
 	}
 	if err := u.writePlan(ctx, tx, news, pages, u.replaced); err != nil {

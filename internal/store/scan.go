@@ -16,7 +16,18 @@ type ScanQuery struct {
 	Table   string
 	Columns string // those to read
 	Column  string
+	Or      string // another column that may be one of IDs; empty: none
 	IDs     []int64
+}
+
+// condition returns that a column is one of the ids that a subquery selects; prefix
+// precedes the name of a column.
+func (s ScanQuery) condition(prefix, ids string) string {
+	text := prefix + s.Column + ` IN (` + ids + `)`
+	if s.Or != "" {
+		text = `(` + text + ` OR ` + prefix + s.Or + ` IN (` + ids + `))`
+	}
+	return text
 }
 
 // Scan finds rows by reading their table from end to end. It uses no index, so it can
@@ -66,7 +77,7 @@ func sqliteScan(ctx context.Context, db *DB, s ScanQuery, each func(row Scanner)
 				return err
 			}
 			return forEachRow(ctx, tx, each, `SELECT `+s.Columns+` FROM `+s.Table+` NOT INDEXED
-				WHERE rowid > ?1 AND rowid <= ?2 AND +`+s.Column+` IN (SELECT value FROM json_each(?3))`, after, last, list)
+				WHERE rowid > ?1 AND rowid <= ?2 AND `+s.condition("+", `SELECT value FROM json_each(?3)`), after, last, list)
 		})
 		if err != nil {
 			return err
@@ -82,6 +93,6 @@ func postgresScan(ctx context.Context, db *DB, s ScanQuery, each func(row Scanne
 				return err
 			}
 		}
-		return forEachRow(ctx, tx, each, `SELECT `+s.Columns+` FROM `+s.Table+` WHERE `+s.Column+` IN (SELECT unnest(CAST(?1 AS BIGINT[])))`, s.joinIDs("{", "}"))
+		return forEachRow(ctx, tx, each, `SELECT `+s.Columns+` FROM `+s.Table+` WHERE `+s.condition("", `SELECT unnest(CAST(?1 AS BIGINT[]))`), s.joinIDs("{", "}"))
 	})
 }

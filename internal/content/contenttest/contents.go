@@ -41,7 +41,7 @@ type Config struct {
 
 // Connect returns the content that a database and a blob store hold.
 func Connect(c Config) Contents {
-	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes})
+	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes, ObjectlessNodes: c.OlderNodes})
 	return Contents{DB: c.DB, Items: all, Contents: content.New(c.DB, all, c.Containers, c.Now), Backups: backup.New(c.DB, all, c.Containers),
 		Collector: collect.New(c.DB, all, c.Now), Renewer: renew.New(c.DB, all, c.Containers, c.Slots)}
 }

@@ -11,11 +11,12 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 )
 
 // WantHealthy fails unless every item of both containers can be read, the database has as
-// many slots as blobs, and, if exact, the blob store has no other blobs.
+// many slots as blobs, and, if exact, the blob store has no other objects than theirs.
 func (w *Small) WantHealthy(t testing.TB, exact bool) {
 	t.Helper()
 	ctx := context.Background()
@@ -23,15 +24,16 @@ func (w *Small) WantHealthy(t testing.TB, exact bool) {
 	for _, c := range []container.Container{w.Mail, w.Site} {
 		Must(t, w.Check(ctx, c, func(r content.Checked) error { return r.Err }))
 	}
-	var rows, slots int64
+	var rows, slots, objects int64
 	Must(t, w.DB.ViewOnce(ctx, func(tx *store.Tx) error {
-		return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM blob), CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&rows, &slots)
+		return tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM blob), CAST(COALESCE(SUM(count), 0) AS BIGINT),
+			(SELECT COUNT(DISTINCT CASE WHEN object = 0 THEN id ELSE object END) FROM blob) FROM key_page WHERE class = ?1`, envelope.ClassBlob).Scan(&rows, &slots, &objects)
 	}))
 	if rows != slots {
 		t.Errorf("%d blobs, %d slots in their pages", rows, slots)
 	}
-	if stored := int64(len(w.BlobNames(t))); stored < rows || exact && stored > rows {
-		t.Errorf("%d blobs in the database, %d in the blob store", rows, stored)
+	if stored := int64(len(w.BlobNames(t))); stored < objects || exact && stored > objects {
+		t.Errorf("%d objects in the database, %d in the blob store", objects, stored)
 	}
 }
 
@@ -44,7 +46,7 @@ func (w *Small) Pages(t testing.TB) (pages int) {
 	return pages
 }
 
-// BlobNames returns the names of all blobs in the blob store.
+// BlobNames returns the names of all objects in the blob store.
 func (w *Small) BlobNames(t testing.TB) (names []string) {
 	t.Helper()
 	Must(t, w.Blobs.List(context.Background(), "", func(name string, _ int64) error {
@@ -142,18 +144,8 @@ func (w *Small) WantExactRows(t testing.TB) {
 				t.Errorf("%s: %d", what, n)
 			}
 		}
-		rows, err := tx.Query(ctx, `SELECT DISTINCT id FROM blob`)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			named = append(named, fmt.Sprintf("%016x", id))
-		}
-		return rows.Err()
+		named, err = w.wantExactObjects(ctx, t, tx)
+		return err
 	}))
 	stored := map[string]bool{}
 	for _, name := range w.BlobNames(t) {
@@ -161,10 +153,46 @@ func (w *Small) WantExactRows(t testing.TB) {
 	}
 	for _, name := range named {
 		if !stored[name] {
-			t.Errorf("blob %s is missing", name)
+			t.Errorf("object %s is missing", name)
 		}
 	}
 	if len(stored) != len(named) {
-		t.Errorf("%d blobs in the database, %d in the blob store", len(named), len(stored))
+		t.Errorf("%d objects in the database, %d in the blob store", len(named), len(stored))
 	}
+}
+
+// wantExactObjects fails unless table object has exactly the rows that it has to have, and
+// returns the names of all objects.
+func (w *Small) wantExactObjects(ctx context.Context, t testing.TB, tx *store.Tx) (names []string, err error) {
+	t.Helper()
+	blobs, err := store.Collect(ctx, tx, func(row store.Scanner) (b items.Blob, err error) {
+		return b, row.Scan(&b.ID, &b.Size, &b.Object, &b.At)
+	}, `SELECT DISTINCT id, size, object, at FROM blob`)
+	if err != nil {
+		return nil, err
+	}
+	live := map[int64]int64{}
+	found := map[int64]bool{}
+	for _, b := range blobs {
+		if !found[b.ObjectID()] {
+			found[b.ObjectID()] = true
+			names = append(names, fmt.Sprintf("%016x", b.ObjectID()))
+		}
+		if b.Object != 0 {
+			live[b.Object] += b.SealedSize()
+		}
+	}
+	objects, err := store.Collect(ctx, tx, func(row store.Scanner) (o items.Object, err error) {
+		return o, row.Scan(&o.ID, &o.Size, &o.Dead)
+	}, `SELECT id, size, dead FROM object`)
+	for _, o := range objects {
+		if live[o.ID] == 0 || o.Size-o.Dead != live[o.ID] {
+			t.Errorf("object %d: %d of %d bytes are dead, %d live", o.ID, o.Dead, o.Size, live[o.ID])
+		}
+		delete(live, o.ID)
+	}
+	if len(live) > 0 {
+		t.Errorf("%d objects have no row", len(live))
+	}
+	return names, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,14 +14,18 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/container/containertest"
 	"keyroll/internal/fault"
+	"keyroll/internal/items"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
 )
 
-// Stored is a blob as seen in its row and its file.
+// Stored is a blob as seen in its row and its object, which is the file at Path. It is alone
+// in the file unless it is Shared.
 type Stored struct {
 	ID, Item, Page int64
 	Path           string
+	At, Len        int64
+	Shared         bool
 }
 
 // StoredBlobs returns the blobs of a fixture in the order of their ids.
@@ -28,22 +33,22 @@ func (w *Small) StoredBlobs(t testing.TB) (list []Stored) {
 	t.Helper()
 	ctx := context.Background()
 	Must(t, w.DB.ViewOnce(ctx, func(tx *store.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT id, item, page FROM blob ORDER BY id`)
+		rows, err := tx.Query(ctx, `SELECT id, item, page, size, object, at FROM blob ORDER BY id`)
 		if err != nil {
 			return err
 		}
 		for rows.Next() {
-			var s Stored
-			if err := rows.Scan(&s.ID, &s.Item, &s.Page); err != nil {
+			var b items.Blob
+			if err := rows.Scan(&b.ID, &b.Item, &b.Page, &b.Size, &b.Object, &b.At); err != nil {
 				return err
 			}
-			list = append(list, s)
+			list = append(list, Stored{ID: b.ID, Item: b.Item, Page: b.Page, Path: fmt.Sprintf("/%016x", b.ObjectID()), At: b.At, Len: b.SealedSize(), Shared: b.Object != 0})
 		}
 		return rows.Err()
 	}))
 	for i, s := range list {
 		for _, name := range w.BlobNames(t) {
-			if strings.HasSuffix(name, fmt.Sprintf("/%016x", s.ID)) {
+			if strings.HasSuffix(name, s.Path) {
 				list[i].Path = filepath.Join(w.BlobDir, name)
 			}
 		}
@@ -64,12 +69,27 @@ func (w *Small) Exec(t testing.TB, query string, args ...any) {
 	}))
 }
 
-// Change rewrites the file of a blob with changed content.
+// Change rewrites the bytes of a blob in its object.
 func (s Stored) Change(t testing.TB, f func([]byte) []byte) {
 	t.Helper()
 	b, err := os.ReadFile(s.Path)
 	Must(t, err)
-	Must(t, os.WriteFile(s.Path, f(b), 0o600))
+	if !s.Shared {
+		Must(t, os.WriteFile(s.Path, f(b), 0o600))
+		return
+	}
+	changed := f(slices.Clone(b[s.At : s.At+s.Len]))
+	Must(t, os.WriteFile(s.Path, slices.Concat(b[:s.At], changed, b[s.At+s.Len:]), 0o600))
+}
+
+// Lose destroys the bytes of a blob and of no other one.
+func (s Stored) Lose(t testing.TB) {
+	t.Helper()
+	if !s.Shared {
+		Must(t, os.Remove(s.Path))
+		return
+	}
+	s.Change(t, func(b []byte) []byte { return make([]byte, len(b)) })
 }
 
 // UseDatabase returns the fixture of a process that continues with another database.
