@@ -38,7 +38,7 @@ func (c *blobsCollect) Run(e *env) error {
 			return err
 		}
 		return e.Object(found, func(w io.Writer) {
-			terminal.Fields(w, "objects", fmt.Sprintf("%d, %s", found.Blobs, terminal.Size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, terminal.Size(found.OrphanBytes)),
+			terminal.Fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, terminal.Size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, terminal.Size(found.OrphanBytes)),
 				"removed", found.Removed)
 		})
 	})

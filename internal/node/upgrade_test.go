@@ -10,9 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fault"
+	"keyroll/internal/lease"
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store"
@@ -43,6 +45,7 @@ func TestDataOfAnEarlierVersionIsServed(t *testing.T) {
 // user2, a site and a workload store have the same two messages; user1 has a backup.
 func makeEarlierData(t *testing.T) (data string, half api.Roll) {
 	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: 4, RollRate: 10_000}) // a batch is one page then
+	fence := joinEarlier(t, w.Node.DB)
 	w.StageMail()
 	for i := range 12 {
 		w.Mailbox(fmt.Sprintf("user%d@contoso.com", i+1), nodetest.MailboxPolicy)
@@ -78,12 +81,42 @@ func makeEarlierData(t *testing.T) (data string, half api.Roll) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	leaveEarlier(t, w.Node.DB, fence)
 	w.Stop()
 	if half.Total != 11 || half.Remaining == 0 || half.Remaining == half.Total {
 		t.Fatalf("the roll is not half way: %+v", half)
 	}
 	revertSchema(t, filepath.Join(w.Data, node.DatabaseFile))
 	return w.Data, half
+}
+
+// joinEarlier makes a node of an earlier version live: beside it, content is stored as that
+// version stores it.
+func joinEarlier(t *testing.T, db *store.DB) (fence int64) {
+	err := db.InTx(t.Context(), func(tx *store.Tx) (err error) {
+		if _, err := tx.Exec(t.Context(), `INSERT INTO node (name, url, session, since, own) VALUES ('earlier', '', '', 0, '')`); err != nil {
+			return err
+		}
+		fence, _, err = lease.Take(t.Context(), tx, lease.OfNode("earlier"), "earlier", time.Hour)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fence
+}
+
+// leaveEarlier undoes joinEarlier.
+func leaveEarlier(t *testing.T, db *store.DB, fence int64) {
+	err := db.InTx(t.Context(), func(tx *store.Tx) error {
+		if _, err := tx.Exec(t.Context(), `DELETE FROM node WHERE name = 'earlier'`); err != nil {
+			return err
+		}
+		return lease.Release(t.Context(), tx, lease.OfNode("earlier"), "earlier", fence)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Statements of schema files, and their inverse. Files after version earlier have no
