@@ -379,19 +379,19 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 	return false
 }
 
-// checkBlobs fails the test unless the blob store has exactly the blobs that rows
+// checkBlobs fails the test unless the blob store has exactly the objects whose blobs rows
 // reference.
 func (m *model) checkBlobs() {
 	m.Helper()
-	stored, named := m.stored(), m.names(`SELECT id FROM blob WHERE tenant = ?1`)
+	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1`)
 	for name := range stored {
 		if !named[name] {
-			m.Errorf("no row names blob %s", name)
+			m.Errorf("no row names object %s", name)
 		}
 	}
 	for name := range named {
 		if !stored[name] {
-			m.Errorf("blob %s is not there", name)
+			m.Errorf("object %s is not there", name)
 		}
 	}
 }

@@ -48,9 +48,8 @@ func (s *Service) queueJob(operation, name string, job upkeep.Job) {
 	s.upkeep.Add(name, asJob(operation, name, job))
 }
 
-// queueFollowing is queueJob for a job that follows each of many requests: it runs at most
-// once a second.
-func (s *Service) queueFollowing(operation, name string, job upkeep.Job) {
+// queueLater is queueJob for a job that many requests queue: it runs at most once a second.
+func (s *Service) queueLater(operation, name string, job upkeep.Job) {
 	s.upkeep.AddLater(name, asJob(operation, name, job))
 }
 
@@ -62,9 +61,9 @@ func asJob(operation, name string, job upkeep.Job) upkeep.Job {
 
 // queueFollow queues the job after an access to content that re-wraps the key of a
 // container that no roll has moved, under the current policy key. It does not delay the
-// response.
+// response. It runs soon: a mailbox that is inactive afterwards keeps its older key.
 func (s *Service) queueFollow(ct container.Container) {
-	s.queueFollowing(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
 		moved, err := s.containers.MoveKeyAfterAccess(ctx, ct)
 		if err != nil || !moved {
 			return err
@@ -118,7 +117,7 @@ func (s *Service) foldContainers(tenant int64) {
 
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
-	s.queueFollowing(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+	s.queueLater(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.renewer.Fold(ctx, ct)
 		return err
 	})
