@@ -31,6 +31,9 @@ const (
 	// frameBytes is the largest HTTP/2 frame that a server may send, so that a
 	// segment of content needs one frame, not many small ones.
 	frameBytes = 256 << 10
+	// idleConnections is how many connections for downloads are kept for the next ones:
+	// a program may read many files at a time.
+	idleConnections = 64
 	// continueTimeout is how long an upload waits for a refusal or for 100 (Continue)
 	// before it sends content without it.
 	continueTimeout = 5 * time.Second
@@ -102,6 +105,7 @@ func New(o Options) (*Client, error) {
 	// A download has a connection of its own: the frames and flow control of HTTP/2
 	// would slow it down, and it shares the connection with no other stream.
 	downloads := calls.Clone()
+	downloads.MaxIdleConnsPerHost = idleConnections
 	downloads.ForceAttemptHTTP2, downloads.HTTP2, downloads.TLSNextProto = false, nil, map[string]func(string, *tls.Conn) http.RoundTripper{}
 	downloads.TLSClientConfig = config.Clone()
 	downloads.TLSClientConfig.NextProtos = []string{"http/1.1"}

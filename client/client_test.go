@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"keyroll/api"
@@ -203,5 +205,44 @@ func TestVerifyThatEndsWithoutAReportIsTruncated(t *testing.T) {
 		if _, err := open(t, o).Verify(context.Background(), api.VerifyInput{}, nil); code(err) != api.Truncated {
 			t.Errorf("%q: %v", body, err)
 		}
+	}
+}
+
+// A connection costs a TLS handshake: readers that run at the same time keep theirs.
+func TestConcurrentDownloadsKeepTheirConnections(t *testing.T) {
+	const readers, rounds = 16, 5
+	var opened atomic.Int64
+	var together sync.WaitGroup // the requests of one round are answered once all have arrived
+	s, o := startOtherServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		together.Done()
+		together.Wait()
+		w.Header().Set("Content-Type", string(api.Bytes))
+		io.WriteString(w, "content")
+	})
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	c := open(t, o)
+	for range rounds {
+		together.Add(readers)
+		var reading sync.WaitGroup
+		for range readers {
+			reading.Go(func() {
+				r, err := c.GetFile(context.Background(), api.FileInput{}, 0, -1)
+				if err == nil {
+					_, err = io.Copy(io.Discard, r)
+					r.Close()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		reading.Wait()
+	}
+	if n := opened.Load(); n > readers {
+		t.Errorf("%d rounds of %d downloads opened %d connections", rounds, readers, n)
 	}
 }

@@ -99,41 +99,63 @@ func (s *Containers) Close() {
 
 // Find returns the container of a kind with the given name, in any spelling that
 // counts as the same name, or fails NotFound.
-func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name string) (Container, error) {
+func (s *Containers) Find(ctx context.Context, tenant int64, kind Kind, name string) (c Container, err error) {
 	d, err := s.Directory(ctx, tenant)
 	if err != nil {
 		return Container{}, err
 	}
-	spelled, err := normalise(kind, name)
-	if err != nil {
-		return Container{}, err
+	find := func() error {
+		return s.db.View(ctx, func(tx *store.Tx) error {
+			_, c, err = findIn(ctx, tx, d, kind, name)
+			return err
+		})
 	}
-	r, found, err := s.lookup(ctx, d, kind, spelled)
-	if err == nil && !found && kind == Site && !d.folded.Load() {
+	err = find()
+	if fail.Is(err, api.NotFound) && kind == Site && !d.folded.Load() {
 		if err = s.foldSites(ctx, d); err == nil {
-			r, found, err = s.lookup(ctx, d, kind, spelled)
+			err = find()
 		}
 	}
+	return c, err
+}
+
+// FindLocated is Find and Locate in a transaction, except that it may not find a site by
+// another spelling as long as the names of sites have not been folded. The tenant's
+// directory must have been opened before.
+func (s *Containers) FindLocated(ctx context.Context, tx *store.Tx, tenant int64, kind Kind, name string) (Located, error) {
+	d, err := s.openedDirectory(tenant, "find "+string(kind))
+	if err != nil {
+		return Located{}, err
+	}
+	r, c, err := findIn(ctx, tx, d, kind, name)
+	if err != nil {
+		return Located{}, err
+	}
+	if err := checkNotPurged(c); err != nil {
+		return Located{}, err
+	}
+	at, err := locateRow(ctx, tx, r)
+	return Located{c.Name, at}, err
+}
+
+// findIn returns the row of the container with a name, and the container.
+func findIn(ctx context.Context, tx *store.Tx, d *Directory, kind Kind, name string) (row, Container, error) {
+	spelled, err := normalise(kind, name)
+	if err != nil {
+		return row{}, Container{}, err
+	}
+	r, found, err := selectNamed(ctx, tx, d, kind, spelled)
 	if err == nil && !found {
 		err = fail.New(api.NotFound, "%s %q does not exist", kind, name).WithHint("keyroll %s list shows the %s", kind, rules[kind].plural)
 	}
 	if err != nil {
-		return Container{}, err
+		return row{}, Container{}, err
 	}
 	c, err := r.open(d)
 	if err != nil {
-		return Container{}, err
+		return row{}, Container{}, err
 	}
-	return c, c.checkName(spelled)
-}
-
-// lookup returns the row of the container with the given name.
-func (s *Containers) lookup(ctx context.Context, d *Directory, kind Kind, spelled spelling) (r row, found bool, err error) {
-	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		r, found, err = selectNamed(ctx, tx, d, kind, spelled)
-		return err
-	})
-	return r, found, err
+	return r, c, c.checkName(spelled)
 }
 
 // checkName fails unless the container has the name by which it was found: the hash

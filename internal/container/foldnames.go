@@ -55,7 +55,11 @@ func (s *Containers) checkSites(ctx context.Context, d *Directory, names []strin
 		if spelled.exact == spelled.folded {
 			continue
 		}
-		_, found, err := s.lookup(ctx, d, Site, spelling{spelled.exact, spelled.exact})
+		var found bool
+		err = s.db.View(ctx, func(tx *store.Tx) (err error) {
+			_, found, err = selectNamed(ctx, tx, d, Site, spelling{spelled.exact, spelled.exact})
+			return err
+		})
 		if err == nil && found {
 			err = fail.New(api.AlreadyExists, "%s %q exists", Site, url)
 		}

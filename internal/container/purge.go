@@ -28,8 +28,16 @@ func (s *Containers) MarkPurged(ctx context.Context, tx *store.Tx, pages []keypa
 // locateNotPurged is locate, but fails Gone for a purged container.
 func locateNotPurged(ctx context.Context, tx *store.Tx, c Container) (location, error) {
 	at, err := locate(ctx, tx, c)
-	if err == nil && !at.Purged.IsZero() {
-		return location{}, fail.New(api.Gone, "%s %q was purged on %s: its content is gone for good", at.Kind, c.Name, at.Purged.UTC().Format("2006-01-02 15:04"))
+	if err == nil {
+		err = checkNotPurged(at.named(c.Name))
 	}
 	return at, err
+}
+
+// checkNotPurged fails Gone for a purged container.
+func checkNotPurged(c Container) error {
+	if c.Purged.IsZero() {
+		return nil
+	}
+	return fail.New(api.Gone, "%s %q was purged on %s: its content is gone for good", c.Kind, c.Name, c.Purged.UTC().Format("2006-01-02 15:04"))
 }

@@ -51,42 +51,67 @@ func (o Opened) Zero() {
 // call a vault, so it must be called outside transactions.
 func (s *Containers) OpenKey(ctx context.Context, c Container, who policy.Initiator) (o Opened, err error) {
 	err = store.Retry(func() error {
-		var at location
+		var at Located
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			at, err = locateNotPurged(ctx, tx, c)
+			at, err = s.Locate(ctx, tx, c)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
-		o.Name = c.Name
-		for _, one := range at.slots() {
-			parent, err := s.openParent(ctx, at, one.page, who)
-			if err != nil {
-				o.Zero()
-				return err
-			}
-			page, key, err := at.open(one, parent)
-			parent.Zero()
-			if err == nil {
-				page.Zero()
-			}
-			switch {
-			case one.generation != at.Generation:
-				o.older, o.olderErr = key, err
-			case err != nil:
-				return err
-			default:
-				o.Key = key
-			}
-		}
-		if at.olderErr != nil {
-			o.olderErr = at.olderErr
-		}
-		return nil
+		o, err = s.OpenLocated(ctx, at, who)
+		return err
 	})
 	return o, err
+}
+
+// Located is a container with the key pages that its keys were in, in one snapshot.
+type Located struct {
+	name string
+	at   location
+}
+
+// Locate reads where the keys of a container are. It relies on no field of c but its id.
+// It fails Gone for a purged container.
+func (s *Containers) Locate(ctx context.Context, tx *store.Tx, c Container) (Located, error) {
+	at, err := locateNotPurged(ctx, tx, c)
+	return Located{c.Name, at}, err
+}
+
+// Container is the container as it was in the snapshot.
+func (l Located) Container() Container { return l.at.named(l.name) }
+
+// OpenLocated is OpenKey for a container that was located before. It fails with
+// store.ErrOutdated if the container has to be located again, because the policy key that
+// its key was under no longer exists.
+func (s *Containers) OpenLocated(ctx context.Context, l Located, who policy.Initiator) (o Opened, err error) {
+	at := l.at
+	o = Opened{Container: at.Container, PolicyKey: at.page.Parent}
+	o.Name = l.name
+	for _, one := range at.slots() {
+		parent, err := s.openParent(ctx, at, one.page, who)
+		if err != nil {
+			o.Zero()
+			return o, err
+		}
+		page, key, err := at.open(one, parent)
+		parent.Zero()
+		if err == nil {
+			page.Zero()
+		}
+		switch {
+		case one.generation != at.Generation:
+			o.older, o.olderErr = key, err
+		case err != nil:
+			return o, err
+		default:
+			o.Key = key
+		}
+	}
+	if at.olderErr != nil {
+		o.olderErr = at.olderErr
+	}
+	return o, nil
 }
 
 // PolicyKeyOf returns the policy key that a container's key is under.
@@ -192,18 +217,39 @@ func locate(ctx context.Context, tx *store.Tx, c Container) (location, error) {
 	if !found {
 		return location{}, fail.New(api.NotFound, "%s %q does not exist", c.Kind, c.Name)
 	}
-	page, err := keypage.Get(ctx, tx, c.Tenant, r.Page)
-	if fail.Is(err, api.NotFound) {
-		err = fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
+	return locateRow(ctx, tx, r)
+}
+
+// named returns the container with its name.
+func (p location) named(name string) Container {
+	c := p.Container
+	c.Name = name
+	return c
+}
+
+// locateRow reads the key pages of a container.
+func locateRow(ctx context.Context, tx *store.Tx, r row) (at location, err error) {
+	at.Container = r.Container
+	ids := []int64{r.Page}
+	if r.Older != 0 && r.Older != r.Page {
+		ids = append(ids, r.Older)
 	}
-	at := location{Container: r.Container, page: page}
-	if err != nil || r.Older == 0 {
+	pages, err := keypage.GetAll(ctx, tx, r.Tenant, ids)
+	if err != nil {
 		return at, err
 	}
-	if at.older, err = keypage.Get(ctx, tx, c.Tenant, r.Older); fail.Is(err, api.NotFound) {
-		at.olderErr, err = fail.New(api.Damaged, "container %d points to key page %d with its older key, which does not exist", r.ID, r.Older), nil
+	found := map[int64]keypage.Row{}
+	for _, page := range pages {
+		found[page.ID] = page
 	}
-	return at, err
+	var there bool
+	if at.page, there = found[r.Page]; !there {
+		return at, fail.New(api.Damaged, "container %d points to key page %d, which does not exist", r.ID, r.Page)
+	}
+	if at.older, there = found[r.Older]; !there && r.Older != 0 {
+		at.olderErr = fail.New(api.Damaged, "container %d points to key page %d with its older key, which does not exist", r.ID, r.Older)
+	}
+	return at, nil
 }
 
 // openParent opens the policy key that a page is under. If it no longer exists, every

@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/items"
+	"keyroll/internal/store"
 )
 
 // Checked is what Check found of one item.
@@ -112,8 +113,11 @@ func (s *Contents) checkMessage(ctx context.Context, c container.Container, p it
 
 // checkFile reports whether the file was replaced since it was listed.
 func (s *Contents) checkFile(ctx context.Context, c container.Container, item items.Row, result *Checked) (gone bool) {
-	r, found, err := s.openItem(ctx, c, item.ID)
-	if err != nil || !found {
+	r, err := s.openFound(ctx, func(tx *store.Tx) (container.Located, int64, error) {
+		at, err := s.keys.Locate(ctx, tx, c)
+		return at, item.ID, err
+	})
+	if err != nil || r.item == 0 {
 		result.Err = err
 		return err == nil
 	}

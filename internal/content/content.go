@@ -27,6 +27,14 @@ type Keys interface {
 	// OpenKey returns a copy of the container's key, which the caller zeroes. It
 	// fails when the policy that protects the container does not allow its use.
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
+	// Locate reads where the keys of a container are; OpenLocated then does what OpenKey
+	// does, or fails with store.ErrOutdated.
+	Locate(ctx context.Context, tx *store.Tx, c container.Container) (container.Located, error)
+	OpenLocated(ctx context.Context, at container.Located, who api.Initiator) (container.Opened, error)
+	// Find returns the container of a kind with a name. FindLocated also locates it, but
+	// may not find a site by another spelling of its URL.
+	Find(ctx context.Context, tenant int64, kind container.Kind, name string) (container.Container, error)
+	FindLocated(ctx context.Context, tx *store.Tx, tenant int64, kind container.Kind, name string) (container.Located, error)
 	// Directory returns the directory that hashes the names of a tenant's files.
 	Directory(ctx context.Context, tenant int64) (*container.Directory, error)
 	// IsFolded reports whether all files of c are found by their folded paths;

@@ -24,108 +24,177 @@ type Reader struct {
 	container container.Container
 	item      int64
 	blobs     []items.Blob
-	pages     items.PageSet // sealed: the keys are opened one at a time
-	closed    bool
+	pages     items.PageSet  // sealed: the keys are opened one at a time
+	first     *items.Keyring // with the key of the first blob, until that is read
+	reading   int64          // the item whose read is registered; 0: none
 }
 
 // Open opens the file of c at path. The caller closes it. It fails NotFound.
 func (s *Contents) Open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	r, err := s.open(ctx, c, path)
-	if err != nil {
-		return nil, fmt.Errorf("open file: %w", err)
-	}
-	return r, nil
+	return s.openPath(ctx, c.Tenant, path, func(tx *store.Tx) (container.Located, error) { return s.keys.Locate(ctx, tx, c) })
 }
 
-func (s *Contents) open(ctx context.Context, c container.Container, path string) (*Reader, error) {
-	spelled, err := s.spellingsOf(ctx, c, path)
+// OpenIn opens the file at a path in the container of a kind with the given name: in
+// general with one snapshot of the database.
+func (s *Contents) OpenIn(ctx context.Context, tenant int64, kind container.Kind, name, path string) (*Reader, error) {
+	located := false
+	r, err := s.openPath(ctx, tenant, path, func(tx *store.Tx) (at container.Located, err error) {
+		at, err = s.keys.FindLocated(ctx, tx, tenant, kind, name)
+		located = err == nil
+		return at, err
+	})
+	if located || !fail.Is(err, api.NotFound) {
+		return r, err
+	}
+	c, err := s.keys.Find(ctx, tenant, kind, name)
 	if err != nil {
 		return nil, err
 	}
-	for range items.MaxAttempts {
-		id, hash, err := s.findFile(ctx, c, spelled)
-		if err != nil {
-			return nil, err
-		}
-		if id == 0 {
-			// A caller who may not read must not learn which files exist.
-			if err := s.items.CheckAccess(ctx, c); err != nil {
-				return nil, err
+	return s.Open(ctx, c, path)
+}
+
+// openPath opens the file at path in the container that find returns.
+func (s *Contents) openPath(ctx context.Context, tenant int64, path string, find func(tx *store.Tx) (container.Located, error)) (*Reader, error) {
+	if err := checkPath(path); err != nil {
+		return nil, fmt.Errorf("open file: %w", err)
+	}
+	directory, err := s.keys.Directory(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("open file: %w", err)
+	}
+	for folded := false; ; folded = true {
+		var spelled spelling
+		var hash []byte
+		r, err := s.openFound(ctx, func(tx *store.Tx) (at container.Located, item int64, err error) {
+			if at, err = find(tx); err != nil {
+				return at, 0, err
 			}
-			return nil, fail.New(api.NotFound, "file %q does not exist", path)
-		}
-		r, found, err := s.openItem(ctx, c, id)
-		if err != nil {
-			return nil, err
-		}
-		if found && !spelled.matches(hash, r.Path) {
-			r.Close()
-			return nil, otherPath(id)
-		}
-		if found {
+			spelled = spellingOf(directory, at.Container(), path)
+			item, hash, err = spelled.find(ctx, tx, at.Container())
+			return at, item, err
+		})
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("open file: %w", err)
+		case r.item != 0 && spelled.matches(hash, r.Path):
 			return r, nil
+		case r.item != 0:
+			err = otherPath(r.item)
+		case r.container.Kind == container.Site && !r.container.Folded && !folded:
+			err = s.foldPaths(ctx, r.container)
+		default:
+			err = fail.New(api.NotFound, "file %q does not exist", path)
+		}
+		r.Close()
+		if err != nil {
+			return nil, fmt.Errorf("open file: %w", err)
 		}
 	}
-	return nil, fail.New(api.Conflict, "the file is being replaced by other requests").WithHint("try again")
 }
 
 func otherPath(item int64) error {
 	return fail.New(api.Damaged, "open item %d: its metadata belongs to another path", item)
 }
 
-// openItem opens a file by its id; not found means that it was replaced. The read
-// is registered before the rows are read: a collection that runs after the file was
-// replaced therefore sees the read and keeps the blobs.
-func (s *Contents) openItem(ctx context.Context, c container.Container, id int64) (r *Reader, found bool, err error) {
-	s.items.BeginRead(id)
-	r = &Reader{contents: s, container: c, item: id}
-	stale := true
-	for try := 0; try < items.MaxAttempts && stale && err == nil; try++ {
-		found, stale, err = r.open(ctx)
+// finder finds a container and an item in it; 0: there is no such item.
+type finder func(tx *store.Tx) (at container.Located, item int64, err error)
+
+// openFound opens the file that find finds, in the snapshot from which the file is read.
+// If there is no such file, the reader is no more than an answer to a caller who may read
+// the container.
+func (s *Contents) openFound(ctx context.Context, find finder) (*Reader, error) {
+	r := &Reader{contents: s}
+	for range items.MaxAttempts {
+		again, err := r.open(ctx, find)
+		if err != nil {
+			r.Close()
+			return nil, err
+		}
+		if !again {
+			return r, nil
+		}
 	}
-	if err == nil && stale {
-		err = items.RolledMeanwhile()
-	}
-	if err != nil || !found {
-		r.Close()
-		return nil, false, err
-	}
-	return r, true, nil
+	r.Close()
+	return nil, items.RolledMeanwhile()
 }
 
-// open reads the file's rows and decrypts its metadata. Stale means that the
-// container's key was replaced between the two.
-func (r *Reader) open(ctx context.Context) (found, stale bool, err error) {
-	s, c, id := r.contents, r.container, r.item
+// open finds the file, reads its rows and decrypts its metadata. It has to be called again
+// if keys were replaced at the same time.
+func (r *Reader) open(ctx context.Context, find finder) (again bool, err error) {
+	s := r.contents
 	var item items.Row
+	var at container.Located
+	checks := s.items.ReadChecks()
 	err = s.db.View(ctx, func(tx *store.Tx) (err error) {
-		if item, found, err = items.ByID(ctx, tx, c.Tenant, c.ID, id); err != nil || !found {
+		r.Close()
+		if at, r.item, err = find(tx); err != nil {
 			return err
 		}
-		if r.blobs, err = items.BlobsOf(ctx, tx, c.Tenant, id); err != nil {
-			return err
+		if r.container = at.Container(); r.item == 0 {
+			return nil
 		}
-		r.pages, err = items.PagesOf(ctx, tx, c.Tenant, r.blobs)
+		item, err = r.read(ctx, tx)
 		return err
 	})
-	if err != nil || !found {
-		return false, false, err
+	if err != nil {
+		return false, err
+	}
+	opened, err := s.keys.OpenLocated(ctx, at, api.ByUser)
+	if errors.Is(err, store.ErrOutdated) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer opened.Zero()
+	if r.item == 0 {
+		return false, nil
+	}
+	if s.items.ReadChecks() != checks { // a collection may have asked before the read was registered
+		if there, err := r.isThere(ctx); err != nil || !there {
+			return err == nil, err
+		}
 	}
 	if err := items.CheckBlobs(item, r.blobs); err != nil {
-		return false, false, err
+		return false, err
 	}
-	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
-	if err != nil {
-		return false, false, err
+	r.first = items.OpenKeys(opened, r.pages, r.blobs[:1])
+	if r.first.Stale {
+		return true, nil
 	}
-	ring := items.OpenKeys(opened, r.pages, r.blobs[:1])
-	opened.Zero()
-	defer ring.Zero()
-	if ring.Stale {
-		return true, true, nil
-	}
-	return true, false, r.readMetadata(item, ring)
+	return false, r.readMetadata(item, r.first)
 }
+
+// read registers the read of the reader's item, so that a collection that runs after the
+// file was replaced keeps its blobs, and reads the item with its blobs and their pages. An
+// item that does not exist becomes 0.
+func (r *Reader) read(ctx context.Context, tx *store.Tx) (item items.Row, err error) {
+	c := r.container
+	item, found, err := items.ByID(ctx, tx, c.Tenant, c.ID, r.item)
+	if err != nil || !found {
+		r.item = 0
+		return item, err
+	}
+	r.contents.items.BeginRead(r.item)
+	r.reading = r.item
+	if r.blobs, err = items.BlobsOf(ctx, tx, c.Tenant, r.item); err != nil {
+		return item, err
+	}
+	r.pages, err = items.PagesOf(ctx, tx, c.Tenant, r.blobs)
+	return item, err
+}
+
+// isThere reports whether the file has not been replaced since.
+func (r *Reader) isThere(ctx context.Context) (found bool, err error) {
+	err = r.contents.db.View(ctx, func(tx *store.Tx) (err error) {
+		_, found, err = items.ByID(ctx, tx, r.container.Tenant, r.container.ID, r.item)
+		return err
+	})
+	return found, err
+}
+
+// Container is the container that has the file.
+func (r *Reader) Container() container.Container { return r.container }
 
 func (r *Reader) readMetadata(item items.Row, ring *items.Keyring) error {
 	key, err := ring.Key(r.blobs[0])
@@ -143,10 +212,15 @@ func (r *Reader) readMetadata(item items.Row, ring *items.Keyring) error {
 	return nil
 }
 
-// keys opens the container's key and with it the key of one blob. A roll may have
+// keys opens the container's key and with it the key of one blob; the first one is open
+// already when it is read for the first time. A roll may have
 // put the pages under another key since they were read, or replaced the blob: then
 // keys reads both again.
 func (r *Reader) keys(ctx context.Context, sequence int64) (*items.Keyring, error) {
+	if ring := r.first; ring != nil && sequence == 0 {
+		r.first = nil
+		return ring, nil
+	}
 	for range items.MaxAttempts {
 		opened, err := r.contents.keys.OpenKey(ctx, r.container, api.ByUser)
 		if err != nil {
@@ -182,6 +256,7 @@ func (r *Reader) reload(ctx context.Context) error {
 	if !slices.EqualFunc(r.blobs, blobs, func(a, b items.Blob) bool { return a.Size == b.Size && a.Sequence == b.Sequence }) {
 		return fmt.Errorf("read item %d: %w", r.item, items.ErrReplaced)
 	}
+	r.zero()
 	r.blobs, r.pages = blobs, pages
 	return nil
 }
@@ -243,11 +318,20 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 // Close ends the read. If the file was replaced in the meantime, its blobs may be
 // collected from then on.
 func (r *Reader) Close() error {
-	if !r.closed {
-		r.closed = true
-		r.contents.items.EndRead(r.item)
+	r.zero()
+	if r.reading != 0 {
+		r.contents.items.EndRead(r.reading)
+		r.reading = 0
 	}
 	return nil
+}
+
+// zero wipes the key of the first blob.
+func (r *Reader) zero() {
+	if r.first != nil {
+		r.first.Zero()
+		r.first = nil
+	}
 }
 
 // Stat returns path, size and time of the file of c at path. It fails NotFound.

@@ -29,9 +29,13 @@ func (s *Contents) spellingsOf(ctx context.Context, c container.Container, path 
 	if err != nil {
 		return p, err
 	}
-	p = spelling{path: path, fold: foldFunc(c)}
+	return spellingOf(directory, c, path), nil
+}
+
+func spellingOf(directory *container.Directory, c container.Container, path string) spelling {
+	p := spelling{path: path, fold: foldFunc(c)}
 	p.exact, p.folded = directory.Hash("path", c.ID, path), directory.Hash("path", c.ID, p.fold(path))
-	return p, nil
+	return p
 }
 
 func foldFunc(c container.Container) func(string) string {
@@ -57,25 +61,6 @@ func (p spelling) matches(hash []byte, path string) bool {
 		return p.fold(path) == p.fold(p.path)
 	}
 	return path == p.path
-}
-
-// findFile returns the file with the path. In a site whose paths have not yet been
-// folded it folds them before it reports that there is no such file.
-func (s *Contents) findFile(ctx context.Context, c container.Container, p spelling) (id int64, hash []byte, err error) {
-	find := func() error {
-		return s.db.View(ctx, func(tx *store.Tx) (err error) {
-			id, hash, err = p.find(ctx, tx, c)
-			return err
-		})
-	}
-	if err := find(); err != nil || id != 0 || c.Folded || c.Kind != container.Site {
-		return id, hash, err
-	}
-	if err := s.foldPaths(ctx, c); err != nil {
-		return 0, nil, err
-	}
-	err = find()
-	return id, hash, err
 }
 
 // foldPaths makes the files of a site findable by their folded paths, including

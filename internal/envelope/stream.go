@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -29,10 +30,13 @@ type blobWriter struct {
 	aead   cipher.AEAD
 	next   int64  // number of the segment that is collected in plain
 	plain  []byte // not yet sealed: up to SegmentSize, since the last segment may be full
+	used   int    // bytes of plain that have held plaintext
 	sealed []byte
-	ad     []byte
-	closed bool
-	err    error
+	// buffers are those of plain and sealed, nil before the first byte.
+	buffers *buffers
+	ad      []byte
+	closed  bool
+	err     error
 }
 
 var errClosed = errors.New("the writer is closed")
@@ -46,7 +50,8 @@ func (b *blobWriter) Write(p []byte) (n int, err error) {
 		return 0, fmt.Errorf("write %v: %w", b.ec, errClosed)
 	}
 	if b.plain == nil {
-		b.plain = make([]byte, 0, SegmentSize)
+		b.buffers = writerBuffers.Get().(*buffers)
+		b.plain, b.sealed = b.buffers.plain[:0], b.buffers.sealed
 	}
 	for len(p) > 0 {
 		if len(b.plain) == SegmentSize {
@@ -56,6 +61,7 @@ func (b *blobWriter) Write(p []byte) (n int, err error) {
 		}
 		m := min(len(p), SegmentSize-len(b.plain))
 		b.plain = append(b.plain, p[:m]...)
+		b.used = max(b.used, len(b.plain))
 		p, n = p[m:], n+m
 	}
 	return n, nil
@@ -70,9 +76,22 @@ func (b *blobWriter) Close() error {
 	if b.err == nil {
 		b.err = b.seal(true)
 	}
-	clear(b.plain[:cap(b.plain)])
+	if b.buffers != nil {
+		clear(b.buffers.plain[:b.used])
+		b.buffers.sealed = b.sealed
+		writerBuffers.Put(b.buffers)
+		b.plain, b.sealed, b.buffers = nil, nil, nil
+	}
 	return b.err
 }
+
+// buffers are those of a writer: a small blob would else cost as much as a segment.
+type buffers struct {
+	plain  [SegmentSize]byte
+	sealed []byte
+}
+
+var writerBuffers = sync.Pool{New: func() any { return &buffers{} }}
 
 func (b *blobWriter) seal(last bool) error {
 	if b.next == maxSegments {

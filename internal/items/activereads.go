@@ -8,6 +8,7 @@ import "sync"
 type activeReads struct {
 	mu      sync.Mutex
 	readers map[int64]int // by item
+	asked   int64         // calls of underWay
 }
 
 // begin registers a read of an item.
@@ -33,11 +34,20 @@ func (r *activeReads) end(item int64) {
 func (r *activeReads) underWay(item int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.asked++
 	return r.readers[item] > 0
 }
 
 // BeginRead registers a read of an item.
 func (s *Store) BeginRead(item int64) { s.reads.begin(item) }
+
+// ReadChecks returns how often BeingRead has been called. If the number is still the same
+// after BeginRead, no collection has missed that the item is being read.
+func (s *Store) ReadChecks() int64 {
+	s.reads.mu.Lock()
+	defer s.reads.mu.Unlock()
+	return s.reads.asked
+}
 
 // EndRead undoes one BeginRead.
 func (s *Store) EndRead(item int64) { s.reads.end(item) }

@@ -25,6 +25,10 @@ type Keys interface {
 	// OpenKey returns a copy of the container's key, which the caller zeroes. It
 	// fails when the policy that protects the container does not allow its use.
 	OpenKey(ctx context.Context, c container.Container, who api.Initiator) (container.Opened, error)
+	// Locate reads where the keys of a container are; OpenLocated then does what OpenKey
+	// does, or fails with store.ErrOutdated.
+	Locate(ctx context.Context, tx *store.Tx, c container.Container) (container.Located, error)
+	OpenLocated(ctx context.Context, at container.Located, who api.Initiator) (container.Opened, error)
 	// AcceptsBlobs reports whether blob keys may be put under a generation of a
 	// container's key, and the lowest id that a blob may have, until tx ends.
 	AcceptsBlobs(ctx context.Context, tx *store.Tx, tenant, id int64, generation uint32) (accepts bool, renewed int64, err error)

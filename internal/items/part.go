@@ -2,6 +2,7 @@ package items
 
 import (
 	"context"
+	"errors"
 
 	"keyroll/api"
 	"keyroll/internal/container"
@@ -18,7 +19,11 @@ type Part struct {
 // OpenPart reads up to limit items after an id and opens their keys.
 func (s *Store) OpenPart(ctx context.Context, c container.Container, which Which, after int64, limit int) (p Part, err error) {
 	for range MaxAttempts {
-		if p, err = s.tryPart(ctx, c, which, after, limit); err != nil || !p.Keys.Stale {
+		p, err = s.tryPart(ctx, c, which, after, limit)
+		if errors.Is(err, store.ErrOutdated) {
+			continue
+		}
+		if err != nil || !p.Keys.Stale {
 			return p, err
 		}
 		p.Keys.Zero()
@@ -39,7 +44,11 @@ func (s *Store) tryPart(ctx context.Context, c container.Container, which Which,
 	var p Part
 	var blobs []Blob
 	var pages PageSet
+	var at container.Located
 	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if at, err = s.keys.Locate(ctx, tx, c); err != nil {
+			return err
+		}
 		if p.List, err = Select(ctx, tx, Range{Which: which, Tenant: c.Tenant, Container: c.ID, After: after, Limit: limit}); err != nil {
 			return err
 		}
@@ -54,7 +63,7 @@ func (s *Store) tryPart(ctx context.Context, c container.Container, which Which,
 		return Part{}, err
 	}
 	// Checked even if there is nothing to decrypt: an empty answer is information too.
-	opened, err := s.keys.OpenKey(ctx, c, api.ByUser)
+	opened, err := s.keys.OpenLocated(ctx, at, api.ByUser)
 	if err != nil {
 		return Part{}, err
 	}

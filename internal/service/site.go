@@ -141,11 +141,7 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 // concurrent put does not affect what is written.
 func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
-		if err != nil {
-			return none, err
-		}
-		f, err := s.contents.Open(ctx, ct, in.Path)
+		f, err := s.contents.OpenIn(ctx, c.tenant, container.Site, in.Site, in.Path)
 		if err != nil {
 			return none, err
 		}
@@ -154,7 +150,7 @@ func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.F
 		if err != nil {
 			return none, err
 		}
-		defer c.queueFollow(ct)
+		defer c.queueFollow(f.Container())
 		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, off, n, w) })
 	}))
 }

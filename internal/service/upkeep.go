@@ -45,16 +45,26 @@ func (s *Service) QueueMaintenance() {
 // queueJob queues an upkeep job. The audit log has its uses of root keys under the
 // operation, with the job's name as the request.
 func (s *Service) queueJob(operation, name string, job upkeep.Job) {
-	s.upkeep.Add(name, func(ctx context.Context) error {
+	s.upkeep.Add(name, asJob(operation, name, job))
+}
+
+// queueFollowing is queueJob for a job that follows each of many requests: it runs at most
+// once a second.
+func (s *Service) queueFollowing(operation, name string, job upkeep.Job) {
+	s.upkeep.AddLater(name, asJob(operation, name, job))
+}
+
+func asJob(operation, name string, job upkeep.Job) upkeep.Job {
+	return func(ctx context.Context) error {
 		return job(audit.WithOrigin(ctx, audit.Origin{Operation: operation, Request: name, System: true}))
-	})
+	}
 }
 
 // queueFollow queues the job after an access to content that re-wraps the key of a
 // container that no roll has moved, under the current policy key. It does not delay the
 // response.
 func (s *Service) queueFollow(ct container.Container) {
-	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+	s.queueFollowing(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
 		moved, err := s.containers.MoveKeyAfterAccess(ctx, ct)
 		if err != nil || !moved {
 			return err
@@ -108,7 +118,7 @@ func (s *Service) foldContainers(tenant int64) {
 
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
-	s.queueJob(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+	s.queueFollowing(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.renewer.Fold(ctx, ct)
 		return err
 	})

@@ -68,16 +68,12 @@ func (c *call) workloadStore(ctx context.Context, name string) (container.Contai
 // GetWorkloadItem writes an item.
 func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Workload, in.Workload)
-		if err != nil {
-			return none, err
-		}
-		f, err := s.contents.Open(ctx, ct, in.Item)
+		f, err := s.contents.OpenIn(ctx, c.tenant, container.Workload, in.Workload, in.Item)
 		if err != nil {
 			return none, err
 		}
 		defer f.Close()
-		defer c.queueFollow(ct)
+		defer c.queueFollow(f.Container())
 		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, 0, -1, w) })
 	}))
 }

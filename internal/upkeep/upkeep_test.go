@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"keyroll/internal/upkeep"
 )
@@ -97,5 +98,50 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
 		q.Add("waits for the end", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 		synctest.Wait()
+	})
+}
+
+// A job that follows each of many requests runs once for those of a second.
+func TestAJobThatFollowsManyRequestsRunsOnceASecond(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		var did []int
+		follow := func(i int) { q.AddLater("follow", func(context.Context) error { did = append(did, i); return nil }) }
+		for i := range 30 { // three seconds of requests
+			follow(i)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if len(did) < 2 || len(did) > 3 {
+			t.Errorf("it ran %d times", len(did))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if did[len(did)-1] != 29 {
+			t.Errorf("did %v: not after the last request", did)
+		}
+		follow(30)
+		begin := time.Now()
+		q.Wait()
+		if did[len(did)-1] != 30 || time.Since(begin) > 0 {
+			t.Errorf("did %v after %v: Wait waits for jobs, not for their time", did, time.Since(begin))
+		}
+	})
+}
+
+func TestAJobThatWaitsDelaysNoOther(t *testing.T) {
+	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
+		var did []string
+		add := func(queue func(string, upkeep.Job), name string) {
+			queue(name, func(context.Context) error { did = append(did, name); return nil })
+		}
+		add(q.AddLater, "later")
+		add(q.Add, "now")
+		synctest.Wait()
+		if !slices.Equal(did, []string{"now"}) {
+			t.Errorf("did %v", did)
+		}
+		q.Wait()
+		if !slices.Equal(did, []string{"now", "later"}) {
+			t.Errorf("did %v", did)
+		}
 	})
 }
