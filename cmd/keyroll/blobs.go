@@ -39,7 +39,7 @@ func (c *blobsCollect) Run(e *env) error {
 		}
 		return e.Object(found, func(w io.Writer) {
 			terminal.Fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, terminal.Size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, terminal.Size(found.OrphanBytes)),
-				"removed", found.Removed)
+				"moved", found.Moved, "removed", found.Removed)
 		})
 	})
 }
@@ -49,6 +49,7 @@ func (*blobsCollect) Help() string {
 		"It deletes objects, each of which holds one or more blobs. Orphans are objects that remain when a process dies while it stores or deletes content. They only take up space: their keys are not stored anywhere. "+
 		"The command goes through the whole store, for all tenants of this database, while everything else runs, and never deletes a blob that is in use: "+
 		"before anything is deleted, the tables are compared with their indexes and read completely. If they contradict each other, nothing is deleted and the exit status is 1. "+
+		"Afterwards blobs are moved from objects of which more than half was deleted, and from small ones, to other objects. The next collection deletes the old ones. "+
 		"Only an operator may run this command.",
 		"keyroll blobs collect --dry-run",
 		"keyroll blobs collect --grace 72h")

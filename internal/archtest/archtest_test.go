@@ -98,6 +98,7 @@ var packages = []row{
 	{"internal/backup", "api internal/container internal/fail internal/fault internal/items internal/keypage internal/lease internal/name internal/store",
 		"copies items and keys between containers; reads no content"},
 	{"internal/collect", "api internal/fail internal/fault internal/items internal/store", "deletes what no row references; reads no content and no key"},
+	{"internal/compact", "api internal/fail internal/fault internal/items internal/store", "moves sealed blobs between objects; opens no key and deletes nothing that a row has referred to"},
 	{"internal/renew", "api internal/container internal/envelope internal/fail internal/fault internal/items internal/keypage internal/store",
 		"new keys for blobs and their pages; decides neither for which containers nor when"},
 	{"internal/roll", "api internal/audit internal/envelope internal/fail internal/fault internal/keypage internal/lease internal/policy internal/profiles internal/retry internal/store",
@@ -109,7 +110,7 @@ var packages = []row{
 	{"internal/upkeep", "", "runs any job"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/items internal/keypage internal/policy internal/roll internal/store",
 		"decrypts what all packages store, and reads which rolls have finished"},
-	{"internal/service", "api internal/access internal/audit internal/backup internal/collect internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/policy internal/profiles " +
+	{"internal/service", "api internal/access internal/audit internal/backup internal/collect internal/compact internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/policy internal/profiles " +
 		"internal/purge internal/renew internal/roll internal/store internal/upkeep internal/verify", "the single entry point to the packages above; not to the vaults"},
 	{"internal/server", "api internal/access internal/admit internal/audit internal/fail internal/httpcheck internal/service", "HTTP over the methods of the service; its table names each once"},
 	{"internal/vault/azure", "api internal/admit internal/fail internal/httpcheck", "what Azure's REST interfaces prescribe for any service; no vault and no key"},
@@ -119,7 +120,7 @@ var packages = []row{
 	{"internal/cmdlet/syntax", "", "only the syntax of the language"},
 	{"internal/cmdlet", "api internal/cmdlet/syntax internal/fail internal/files internal/name", "uses the client and the vaults through interfaces"},
 	{"internal/cmdlet/vaults", "api internal/cmdlet internal/fail", "vaults through the official clients"},
-	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/backup internal/blob internal/ca internal/collect internal/container internal/content internal/depth internal/envelope " +
+	{"internal/node", "api internal/access internal/admit internal/audit internal/availability internal/backup internal/blob internal/ca internal/collect internal/compact internal/container internal/content internal/depth internal/envelope " +
 		"internal/fail internal/files internal/items internal/keywork internal/lease internal/listen internal/policy internal/purge internal/renew internal/roll internal/rootkey internal/seal internal/server internal/service internal/store internal/upkeep internal/vault internal/verify",
 		"connects all packages"},
 	{"internal/connect", "api client internal/fail internal/node", "finds a server of this machine or another; changes nothing"},
@@ -149,7 +150,7 @@ var packages = []row{
 		"policies on fake vaults for tests"},
 	{"internal/container/containertest", "api internal/container internal/envelope internal/fail internal/keypage internal/policy internal/store",
 		"policies that need no vault, for tests of container and content"},
-	{"internal/content/contenttest", "api internal/backup internal/blob internal/collect internal/container internal/container/containertest internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/policy internal/policy/policytest internal/renew internal/roll internal/store internal/store/storetest",
+	{"internal/content/contenttest", "api internal/backup internal/blob internal/collect internal/compact internal/container internal/container/containertest internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/policy internal/policy/policytest internal/renew internal/roll internal/store internal/store/storetest",
 		"a tenant of policytest with containers, content and rolls, for tests of the packages above content, and a smaller one for those of content and the packages beside it"},
 	{"internal/vault/vaulttest", "", "makes RSA keys for tests, of few primes"},
 	{"internal/node/nodetest", "api client internal/access internal/cmdlet internal/cmdlet/vaults internal/container internal/node internal/policy internal/rootkey internal/seal internal/store internal/store/storetest internal/vault/vaulttest", "lends tests a whole keyroll"},

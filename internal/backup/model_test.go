@@ -58,7 +58,7 @@ func TestAnySequenceOfBackupsKeepsEveryItemAndNoOtherBlob(t *testing.T) {
 			m.site(r)
 			r.Repeat(map[string]func(*rapid.T){
 				"site": m.site, "put": m.put, "backup": m.backupAny, "restore": m.restoreAny, "expire": m.expireAny,
-				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.MustCollect(m.t, 0) }, "": m.check,
+				"read": m.read, "close": m.close, "die": m.crash, "fold": m.fold, "collect": func(*rapid.T) { m.fixture.MustCollect(m.t, 0) }, "compact": func(*rapid.T) { m.fixture.MustCompact(m.t) }, "": m.check,
 			})
 		})
 	})

@@ -168,6 +168,7 @@ type race struct {
 	one                   sync.Mutex // of the plan
 	inPut, inCollect      sync.Mutex
 	collected, collected0 int
+	moved                 int64
 }
 
 // next returns what the plan does at this moment.
@@ -183,13 +184,15 @@ func (r *race) putting() {
 		return
 	}
 	defer r.inPut.Unlock()
-	switch r.next(4) {
+	switch r.next(5) {
 	case 0:
 		r.MustCollect(r.t, 0)
 		r.collected0++
 	case 1:
 		r.MustCollect(r.t, time.Hour)
 		r.collected++
+	case 2:
+		r.moved += r.MustCompact(r.t).Blobs
 	}
 }
 
@@ -241,6 +244,7 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
 				r.act()
+				r.moved += r.MustCompact(t).Blobs
 				r.TidyUp(t)
 				if got := r.FilesOf(t, r.fixture.Site); !maps.Equal(got, r.site) {
 					t.Fatalf("%d files, not %d, or others", len(got), len(r.site))
@@ -257,7 +261,7 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 		r.TidyUp(t)
 		r.MustCollect(t, 0)
 		r.WantExactRows(t)
-		t.Logf("%d files put, %d refused; %d collections, %d more with grace", r.made, r.refused, r.collected0, r.collected)
+		t.Logf("%d files put, %d refused; %d collections, %d more with grace; %d blobs moved", r.made, r.refused, r.collected0, r.collected, r.moved)
 	})
 }
 

@@ -80,7 +80,7 @@ func (in *inObjects) readEmptied(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 		for _, b := range part {
-			if still[items.DroppedBy{Blob: b.ID, Item: b.Item}] {
+			if _, is := still[items.DroppedBy{Blob: b.ID, Item: b.Item}]; is {
 				freed[b.Object] += b.SealedSize()
 			}
 		}

@@ -99,8 +99,9 @@ func (s *Collector) unreferenced(ctx context.Context, tenant int64, dropped []it
 			return err
 		}
 		for i, b := range waiting {
-			if !named[i] && still[items.DroppedBy{Blob: b.ID, Item: b.Item}] {
-				free = append(free, b)
+			// Its place is the present one: until now it may have been moved.
+			if now, is := still[items.DroppedBy{Blob: b.ID, Item: b.Item}]; is && !named[i] {
+				free = append(free, now)
 			}
 		}
 		return nil

@@ -92,6 +92,11 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name:    "compact",
+		prepare: []step{makeSite(site), putMany(site, 70)},
+		steps:   []step{collectOrphans(), put(site, "small 1", pattern(40)), collectOrphans()},
+	},
+	{
 		name:    "assign",
 		prepare: []step{createMailboxes(3, ""), create(alice, ""), importMessages(alice, mbox(1, 2))},
 		steps:   []step{assign(alice, nodetest.MailboxPolicy), assign("m1@contoso.com", nodetest.MailboxPolicy), assign(alice, "")},
@@ -269,6 +274,26 @@ func put(url, path string, content []byte) step {
 		name: fmt.Sprintf("put %s, %d bytes", path, len(content)),
 		do:   func(w *nodetest.World) { w.Put(url, path, content) },
 		then: func(m *model) { m.Sites[url][path] = digest(content) },
+	}
+}
+
+// putMany stores n small files, enough for their objects to be combined.
+func putMany(url string, n int) step {
+	file := func(i int) (path string, content []byte) { return fmt.Sprint("small ", i), pattern(i) }
+	return step{
+		name: fmt.Sprintf("put %d small files", n),
+		do: func(w *nodetest.World) {
+			for i := range n {
+				path, content := file(i)
+				w.Put(url, path, content)
+			}
+		},
+		then: func(m *model) {
+			for i := range n {
+				path, content := file(i)
+				m.Sites[url][path] = digest(content)
+			}
+		},
 	}
 }
 

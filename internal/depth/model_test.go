@@ -49,7 +49,7 @@ func TestAnySequenceOfDeepRollsKeepsEveryItem(t *testing.T) {
 			m.policies = append(m.policies, m.MailboxPolicy(prefix+"a"), m.MailboxPolicy(prefix+"b"))
 			r.Repeat(map[string]func(*rapid.T){
 				"create": m.create, "receive": m.addMany, "state": m.state, "assign": m.assign, "follow": m.follow, "backup": m.backup,
-				"refresh": m.refresh, "work": m.work, "breakOff": m.interrupt, "fold": m.fold, "retire": m.retire, "": m.check,
+				"refresh": m.refresh, "work": m.work, "breakOff": m.interrupt, "fold": m.fold, "compact": m.compact, "retire": m.retire, "": m.check,
 			})
 			for _, ro := range m.rolls {
 				if m.Progress(ro).State == api.RollRunning {
@@ -181,6 +181,16 @@ func (m *model) fold(t *rapid.T) {
 		_, err := m.Containers.Fold(m.Ctx, m.Tenant, keypage.Parent{ID: s.Parent, Generation: s.Generation}, s.Class)
 		m.Must(err)
 	}
+}
+
+// compact moves blobs, and deletes what was dropped and objects without other blobs.
+func (m *model) compact(*rapid.T) {
+	_, err := m.Contents.Compactor.Run(m.Ctx)
+	m.Must(err)
+	c, err := m.Contents.Collect(m.Ctx, 1000*24*time.Hour, false)
+	m.Must(err)
+	m.Must(c.Tenant(m.Ctx, m.Tenant, nil))
+	m.Must(c.End(m.Ctx))
 }
 
 func (m *model) retire(t *rapid.T) {

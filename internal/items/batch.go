@@ -59,7 +59,7 @@ func (s *Store) mayShareObjects(ctx context.Context) (bool, error) {
 func (p *Batch) Put(ctx context.Context, b Blob, key *envelope.Key, content io.Reader) (size int64, err error) {
 	sealed := newSealing(content, key, b.encryptionContext())
 	defer sealed.release()
-	if b, err = p.add(ctx, b, p.share, sealed); err != nil {
+	if b, err = p.add(ctx, b, b.ID, p.share, sealed); err != nil {
 		return 0, err
 	}
 	b.Size = sealed.size
@@ -70,7 +70,7 @@ func (p *Batch) Put(ctx context.Context, b Blob, key *envelope.Key, content io.R
 // Reencrypt adds the content of a blob as a new blob under a new key.
 func (p *Batch) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (fresh *envelope.Key, err error) {
 	row, fresh, err := p.store.reencryptBlob(ctx, old, key, func(row Blob, sealed io.Reader) (Blob, error) {
-		return p.add(ctx, row, p.share && old.Size < ownObjectFrom, sealed)
+		return p.add(ctx, row, row.ID, p.share && old.Size < ownObjectFrom, sealed)
 	})
 	if err != nil {
 		return nil, err
@@ -79,8 +79,9 @@ func (p *Batch) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (fre
 	return fresh, nil
 }
 
-// add adds a sealed blob and returns it with its place.
-func (p *Batch) add(ctx context.Context, b Blob, share bool, sealed io.Reader) (Blob, error) {
+// add adds a sealed blob and returns it with its place. If it begins an object, that has the
+// given id.
+func (p *Batch) add(ctx context.Context, b Blob, object int64, share bool, sealed io.Reader) (Blob, error) {
 	if !share {
 		_, err := p.alone.Put(ctx, blobName(b.Tenant, b.ID), sealed)
 		return b, err
@@ -89,7 +90,7 @@ func (p *Batch) add(ctx context.Context, b Blob, share bool, sealed io.Reader) (
 		return b, p.failed
 	}
 	if p.open == nil {
-		p.open = openNewObject(ctx, p.shared, b.Tenant, b.ID)
+		p.open = openNewObject(ctx, p.shared, b.Tenant, object)
 	}
 	b.Object, b.At = p.open.ID, p.open.Size
 	if err := p.open.append(sealed); err != nil {

@@ -24,13 +24,11 @@ func (b Blob) Whole() envelope.Range { return envelope.Range{N: b.Size} }
 func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error) {
 	ec := b.encryptionContext()
 	whole := at == b.Whole()
-	sealedOff, sealedLen := envelope.SealedRange(b.Size, at.Off, at.N)
-	var sealed io.ReadCloser
-	if whole {
-		sealed, err = s.openBlob(ctx, b)
-	} else {
-		sealed, err = s.openRange(ctx, b, sealedOff, sealedLen)
+	bytes := Blob.wholeRange
+	if !whole {
+		bytes = func(b Blob) (off, n int64) { return envelope.SealedRange(b.Size, at.Off, at.N) }
 	}
+	sealed, err := s.openBlob(ctx, &b, bytes)
 	if err != nil {
 		return 0, err
 	}
@@ -59,25 +57,56 @@ func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at enve
 	return written, writeErr
 }
 
-// openBlob opens the sealed bytes of a blob.
-func (s *Store) openBlob(ctx context.Context, b Blob) (io.ReadCloser, error) {
-	length := int64(-1) // to the end, whatever its length should be
+// wholeRange is the range of all sealed bytes of a blob in its object.
+func (b Blob) wholeRange() (off, n int64) {
 	if b.sharesObject() && b.hasValidSize() {
-		length = b.SealedSize()
+		return 0, b.SealedSize()
 	}
-	return s.openRange(ctx, b, 0, length)
+	return 0, -1 // to the end, whatever its length should be
 }
 
-// openRange opens a range of the sealed bytes of a blob.
-func (s *Store) openRange(ctx context.Context, b Blob, off, n int64) (io.ReadCloser, error) {
-	sealed, err := s.blobs.GetRange(ctx, blobName(b.Tenant, b.ObjectID()), b.At+off, n)
-	if fail.Is(err, api.NotFound) {
-		return nil, s.missingBlob(ctx, b)
+// openBlob opens a range of the sealed bytes of a blob. If the blob was moved, openBlob sets
+// its new place.
+func (s *Store) openBlob(ctx context.Context, b *Blob, bytes func(b Blob) (off, n int64)) (io.ReadCloser, error) {
+	for range MaxAttempts {
+		off, n := bytes(*b)
+		sealed, err := s.blobs.GetRange(ctx, blobName(b.Tenant, b.ObjectID()), b.At+off, n)
+		if err == nil {
+			return sealed, nil
+		}
+		var moved bool
+		if fail.Is(err, api.NotFound) {
+			if moved, err = s.setPlace(ctx, b); err == nil && !moved {
+				return nil, s.missingBlob(ctx, *b)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read item %d: %w", b.Item, err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read item %d: %w", b.Item, err)
-	}
-	return sealed, nil
+	return nil, ErrRenewed
+}
+
+// placeNow selects the place of a blob of an item, also of one that was dropped and may
+// still be read.
+const placeNow = `SELECT object, at FROM blob WHERE id = ?1 AND tenant = ?2 AND item = ?3
+	UNION ALL SELECT object, at FROM dropped WHERE blob = ?1 AND tenant = ?2 AND item = ?3`
+
+// setPlace sets the present place of a blob, and reports whether it is another one.
+func (s *Store) setPlace(ctx context.Context, b *Blob) (moved bool, err error) {
+	now := *b
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		places, err := store.Collect(ctx, tx, func(row store.Scanner) (p Blob, err error) {
+			return p, row.Scan(&p.Object, &p.At)
+		}, placeNow, b.ID, b.Tenant, b.Item)
+		if now = *b; len(places) > 0 {
+			now.Object, now.At = places[0].Object, places[0].At
+		}
+		return err
+	})
+	moved = err == nil && !now.samePlace(*b)
+	*b = now
+	return moved, err
 }
 
 func (b Blob) hasValidSize() bool { return b.Size >= 0 && b.Size <= envelope.MaxBlob }
@@ -146,7 +175,7 @@ func (s *Store) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row
 
 // reencryptBlob calls put with the new blob, which put returns with its place.
 func (s *Store) reencryptBlob(ctx context.Context, old Blob, key *envelope.Key, put func(row Blob, sealed io.Reader) (Blob, error)) (row Blob, fresh *envelope.Key, err error) {
-	sealed, err := s.openBlob(ctx, old)
+	sealed, err := s.openBlob(ctx, &old, Blob.wholeRange)
 	if err != nil {
 		return row, nil, err
 	}

@@ -2,14 +2,15 @@ package items
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"keyroll/internal/store"
 )
 
+const droppedColumns = `blob, item, object, at, size`
+
 // selectDropped selects dropped blobs, which wait to be deleted, after one of them.
-const selectDropped = `SELECT blob, item, object, at, size FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
+const selectDropped = `SELECT ` + droppedColumns + ` FROM dropped WHERE tenant = ?1 AND (blob > ?2 OR blob = ?2 AND item > ?3) ORDER BY blob, item LIMIT ?4`
 
 // countOthers counts the references to blob ?1 other than that of item ?2, which
 // dropped it: items that have the blob, and other items that dropped it.
@@ -19,20 +20,25 @@ const countOthers = `(SELECT COUNT(*) FROM blob WHERE id = ?1) + (SELECT COUNT(*
 type DroppedBy struct{ Blob, Item int64 }
 
 // StillDropped returns the dropped blobs of a tenant with ids in a range.
-func StillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (map[DroppedBy]bool, error) {
-	rows, err := tx.Query(ctx, `SELECT blob, item FROM dropped WHERE tenant = ?1 AND blob >= ?2 AND blob <= ?3`, tenant, from, to)
+func StillDropped(ctx context.Context, tx *store.Tx, tenant, from, to int64) (map[DroppedBy]Blob, error) {
+	list, err := droppedOf(ctx, tx, tenant, `SELECT `+droppedColumns+` FROM dropped WHERE tenant = ?1 AND blob >= ?2 AND blob <= ?3`, tenant, from, to)
+	still := make(map[DroppedBy]Blob, len(list))
+	for _, b := range list {
+		still[DroppedBy{b.ID, b.Item}] = b
+	}
+	return still, err
+}
+
+func droppedOf(ctx context.Context, tx *store.Tx, tenant int64, query string, args ...any) ([]Blob, error) {
+	blobs, err := store.Collect(ctx, tx, func(row store.Scanner) (b Blob, err error) {
+		b.Tenant = tenant
+		err = row.Scan(&b.ID, &b.Item, &b.Object, &b.At, &b.Size)
+		return b, err
+	}, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read dropped blobs: %w", err)
 	}
-	still := map[DroppedBy]bool{}
-	for rows.Next() {
-		var d DroppedBy
-		if err := rows.Scan(&d.Blob, &d.Item); err != nil {
-			return nil, errors.Join(fmt.Errorf("read dropped blobs: %w", err), rows.Close())
-		}
-		still[d] = true
-	}
-	return still, rows.Err()
+	return blobs, nil
 }
 
 // DeleteReferenced deletes the rows of those dropped blobs that something else
@@ -74,16 +80,8 @@ func DeleteDropped(ctx context.Context, tx *store.Tx, tenant int64, blobs []Blob
 }
 
 // DroppedAfter returns up to limit dropped blobs after one of them.
-func DroppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after Blob, limit int) (blobs []Blob, err error) {
-	blobs, err = store.Collect(ctx, tx, func(row store.Scanner) (b Blob, err error) {
-		b.Tenant = tenant
-		err = row.Scan(&b.ID, &b.Item, &b.Object, &b.At, &b.Size)
-		return b, err
-	}, selectDropped, tenant, after.ID, after.Item, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read dropped blobs: %w", err)
-	}
-	return blobs, nil
+func DroppedAfter(ctx context.Context, tx *store.Tx, tenant int64, after Blob, limit int) ([]Blob, error) {
+	return droppedOf(ctx, tx, tenant, selectDropped, tenant, after.ID, after.Item, limit)
 }
 
 // ReferencedObjects returns which of some objects of a tenant in the blob store rows

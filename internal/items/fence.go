@@ -44,6 +44,15 @@ func lastFence(ctx context.Context, tx *store.Tx) (line int64, err error) {
 // fails if a collection may have deleted one of them, and blocks the next collection
 // until the transaction has ended.
 func CheckGCFence(ctx context.Context, tx *store.Tx, blobs []Blob) error {
+	return checkFence(ctx, tx, blobs, func(b Blob) int64 { return min(b.ID, b.ObjectID()) })
+}
+
+// checkObjectsFence is CheckGCFence for blobs that are older than their new objects.
+func checkObjectsFence(ctx context.Context, tx *store.Tx, blobs []Blob) error {
+	return checkFence(ctx, tx, blobs, Blob.ObjectID)
+}
+
+func checkFence(ctx context.Context, tx *store.Tx, blobs []Blob, lowest func(b Blob) int64) error {
 	if err := tx.Lock(ctx, fenceLock, false); err != nil {
 		return err
 	}
@@ -52,7 +61,7 @@ func CheckGCFence(ctx context.Context, tx *store.Tx, blobs []Blob) error {
 		return err
 	}
 	for _, b := range blobs {
-		if min(b.ID, b.ObjectID()) < line {
+		if lowest(b) < line {
 			return fail.New(api.Conflict, "it took longer than the grace period of a blob collection, which may have deleted its blobs; nothing was stored").
 				WithHint("send it again; the operator can use a longer grace period and should check that the clocks of all nodes agree")
 		}

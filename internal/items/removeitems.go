@@ -39,6 +39,9 @@ func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
 	for _, id := range r.Items {
 		own = append(own, []any{id, r.Tenant, r.Container})
 	}
+	if err := lockPlaces(ctx, tx, false); err != nil {
+		return err
+	}
 	if _, err := tx.ExecMany(ctx, dropBlob, dropped); err != nil {
 		return fmt.Errorf("drop blobs of container %d: %w", r.Container, err)
 	}

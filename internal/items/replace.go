@@ -50,6 +50,9 @@ func ReplaceBlobs(ctx context.Context, tx *store.Tx, container int64, list []Rep
 			dropped = append(dropped, []any{b.Old.ID, b.Old.Item, b.Old.Tenant})
 		}
 	}
+	if err := lockPlaces(ctx, tx, false); err != nil {
+		return err
+	}
 	for _, one := range []struct {
 		statement string
 		args      [][]any

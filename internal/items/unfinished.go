@@ -8,8 +8,13 @@ import (
 )
 
 // InsertUnfinished records that a container does not exist although items of it do,
-// or will soon.
+// or will soon. If they are being copied, no blob is moved until that has ended.
 func InsertUnfinished(ctx context.Context, tx *store.Tx, tenant, container int64, copying bool) error {
+	if copying {
+		if err := lockPlaces(ctx, tx, false); err != nil {
+			return err
+		}
+	}
 	_, err := tx.Exec(ctx, `INSERT INTO unfinished (container, tenant, copying) VALUES (?1, ?2, ?3)`, container, tenant, copying)
 	if err != nil {
 		return fmt.Errorf("mark the copy into container %d: %w", container, err)

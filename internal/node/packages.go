@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/backup"
 	"keyroll/internal/collect"
+	"keyroll/internal/compact"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/depth"
@@ -39,6 +40,7 @@ type Packages struct {
 	Contents   *content.Contents
 	Backups    *backup.Backups
 	Collector  *collect.Collector
+	Compactor  *compact.Compactor
 	Renewer    *renew.Renewer
 	Roller     *roll.Roller
 	Upkeep     *upkeep.Queue
@@ -67,6 +69,7 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	p.Backups = backup.New(f.db, p.Items, p.Containers)
 	p.Backups.Leases = f.leases
 	p.Collector = collect.New(f.db, p.Items, o.now)
+	p.Compactor = compact.New(f.db, p.Items, compact.DefaultLimits)
 	p.Renewer = renew.New(f.db, p.Items, p.Containers, o.PageSlots)
 	var limit *rate.Limiter
 	if o.RollRate > 0 {
@@ -79,7 +82,7 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 		KeysInFiles: !strings.HasPrefix(s.availabilityAt, "https://"), Leases: f.leases, Now: o.now, Logger: o.Logger})
 	verifier := verify.New(f.db, p.Policies, p.Containers, p.Items, p.Contents)
 	verifier.Vaults = p.vaults
-	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector, Renewer: p.Renewer,
+	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector, Compactor: p.Compactor, Renewer: p.Renewer,
 		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID})
 	return p, nil
 }

@@ -19,7 +19,7 @@ import (
 const orphanGrace = 24 * time.Hour
 
 // CollectBlobs deletes the unreferenced blobs of all tenants; collect.Collection
-// explains why that is safe. Its audit entry is written before the first blob is
+// explains why that is safe. Then it compacts objects. Its audit entry is written before the first blob is
 // deleted.
 func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, progress func(api.CollectedBlobs)) (api.CollectedBlobs, error) {
 	return do(ctx, s, api.CollectBlobs.Meta, "", func(ctx context.Context, c *call) (out api.CollectedBlobs, err error) {
@@ -42,16 +42,22 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 			}
 			fault.Point("collect.after-commit")
 		}
-		report := func(now collect.Collected) { progress(api.CollectedBlobs(now)) }
+		report := func(now collect.Collected) { progress(collectedBlobs(now)) }
 		if err := s.collect(ctx, collection, 0, report, nil); err != nil {
 			return out, err
 		}
-		out = api.CollectedBlobs(collection.Collected)
+		out = collectedBlobs(collection.Collected)
 		if in.Body.DryRun {
 			return out, c.recordRead(ctx)
 		}
-		return out, nil
+		compacted, err := s.compactor.Run(ctx)
+		out.Moved = compacted.Blobs
+		return out, err
 	})
+}
+
+func collectedBlobs(c collect.Collected) api.CollectedBlobs {
+	return api.CollectedBlobs{Blobs: c.Blobs, Bytes: c.Bytes, Orphans: c.Orphans, OrphanBytes: c.OrphanBytes, Removed: c.Removed}
 }
 
 // collect runs a collection over all tenants after the given one. checkpoint, if not
@@ -108,9 +114,9 @@ func (s *Service) recordContradiction(ctx context.Context, why error) error {
 	})
 }
 
-// CollectIfDue collects blobs if the last collection was a day ago. A collection that
-// was interrupted continues where it was; one that finds damage ends until the next
-// day.
+// CollectIfDue collects blobs, and then compacts objects, if the last collection was a day
+// ago. A collection that was interrupted continues where it was; one that finds damage ends
+// until the next day.
 func (s *Service) CollectIfDue(ctx context.Context) error {
 	began := s.now()
 	due, after, err := s.collector.Due(ctx, began)
@@ -133,6 +139,16 @@ func (s *Service) CollectIfDue(ctx context.Context) error {
 	}
 	if collection.Removed > 0 {
 		s.logger.InfoContext(ctx, "collected blobs", "blobs", collection.Blobs, "orphans", collection.Orphans, "removed", collection.Removed)
+	}
+	compacted, err := s.compactor.Run(ctx)
+	if compacted.Blobs > 0 {
+		s.logger.InfoContext(ctx, "compacted objects", "blobs", compacted.Blobs, "bytes", compacted.Bytes, "objects", compacted.Objects)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		s.logger.WarnContext(ctx, "objects were not compacted, or not all; this is tried again in a day", "error", err)
 	}
 	return s.collector.NoteCollected(ctx, began, 0)
 }

@@ -20,6 +20,7 @@ import (
 	"keyroll/internal/audit"
 	"keyroll/internal/backup"
 	"keyroll/internal/collect"
+	"keyroll/internal/compact"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/envelope"
@@ -45,6 +46,7 @@ type Config struct {
 	Contents   *content.Contents
 	Backups    *backup.Backups
 	Collector  *collect.Collector
+	Compactor  *compact.Compactor
 	Renewer    *renew.Renewer
 	Roller     *roll.Roller
 	Verifier   *verify.Verifier
@@ -77,6 +79,7 @@ type Service struct {
 	contents   *content.Contents
 	backups    *backup.Backups
 	collector  *collect.Collector
+	compactor  *compact.Compactor
 	renewer    *renew.Renewer
 	roller     *roll.Roller
 	verifier   *verify.Verifier
@@ -93,7 +96,7 @@ type Service struct {
 func New(c Config) *Service {
 	return &Service{
 		db: c.DB, access: c.Access, policies: c.Policies, purger: c.Purger, containers: c.Containers, items: c.Items, contents: c.Contents,
-		backups: c.Backups, collector: c.Collector, renewer: c.Renewer, roller: c.Roller, verifier: c.Verifier, audit: c.Audit, upkeep: c.Upkeep,
+		backups: c.Backups, collector: c.Collector, compactor: c.Compactor, renewer: c.Renewer, roller: c.Roller, verifier: c.Verifier, audit: c.Audit, upkeep: c.Upkeep,
 		keyNames: c.Keys, tenantGUID: c.TenantGUID, pageSlots: c.PageSlots, now: c.Now, logger: c.Logger,
 	}
 }

@@ -84,7 +84,7 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 	purger := purge.New(purge.Config{DB: p.DB, Policies: p.Policies, Containers: f.Containers.Containers, Audit: audit.New(f.Containers.Containers, time.Now), KeysInFiles: true, Now: time.Now, Logger: logger})
 	names := rootkey.New(rootkey.Config{VaultDomain: "vault.localhost", Port: "443"})
 	clock := &testClock{}
-	parts := service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Backups: f.Contents.Backups, Collector: f.Contents.Collector, Renewer: f.Contents.Renewer, Roller: f.Roller,
+	parts := service.Config{DB: p.DB, Access: directory, Policies: p.Policies, Purger: purger, Containers: f.Containers.Containers, Items: f.Contents.Items, Contents: f.Contents.Contents, Backups: f.Contents.Backups, Collector: f.Contents.Collector, Compactor: f.Contents.Compactor, Renewer: f.Contents.Renewer, Roller: f.Roller,
 		Verifier: verify.New(p.DB, p.Policies, f.Containers.Containers, f.Contents.Items, f.Contents.Contents), Audit: audit.New(f.Containers.Containers, time.Now), Upkeep: upkeep.New(logger),
 		Keys: names, PageSlots: contenttest.Slots, Now: clock.now, Logger: logger,
 		TenantGUID: func(ctx context.Context, tenant int64) (guid uuid.UUID, err error) {

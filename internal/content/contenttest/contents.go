@@ -10,6 +10,7 @@ import (
 	"keyroll/internal/backup"
 	"keyroll/internal/blob"
 	"keyroll/internal/collect"
+	"keyroll/internal/compact"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
 	"keyroll/internal/fault"
@@ -25,6 +26,7 @@ type Contents struct {
 	Backups   *backup.Backups
 	Collector *collect.Collector
 	Renewer   *renew.Renewer
+	Compactor *compact.Compactor // with SmallLimits
 	DB        *store.DB
 }
 
@@ -39,11 +41,14 @@ type Config struct {
 	OlderNodes func(ctx context.Context, tx *store.Tx) (bool, error) // default: there are none
 }
 
+// SmallLimits let a few small objects be combined.
+var SmallLimits = compact.Limits{Small: 10_000, AtLeast: 2, Blobs: 16}
+
 // Connect returns the content that a database and a blob store hold.
 func Connect(c Config) Contents {
 	all := items.New(items.Config{DB: c.DB, Keys: c.Containers, Blobs: c.Blobs, Slots: c.Slots, Sizes: c.Sizes, OlderNodes: c.OlderNodes, ObjectlessNodes: c.OlderNodes})
 	return Contents{DB: c.DB, Items: all, Contents: content.New(c.DB, all, c.Containers, c.Now), Backups: backup.New(c.DB, all, c.Containers),
-		Collector: collect.New(c.DB, all, c.Now), Renewer: renew.New(c.DB, all, c.Containers, c.Slots)}
+		Collector: collect.New(c.DB, all, c.Now), Renewer: renew.New(c.DB, all, c.Containers, c.Slots), Compactor: compact.New(c.DB, all, SmallLimits)}
 }
 
 // Files returns all files of c by path, and after them the damaged ones. It reads them in

@@ -8,6 +8,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/backup"
 	"keyroll/internal/collect"
+	"keyroll/internal/compact"
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/store"
@@ -83,6 +84,16 @@ func (w *Small) AllBackups(t testing.TB) (list []backup.Backup) {
 		return err
 	}))
 	return list
+}
+
+// MustCompact compacts objects.
+func (w *Small) MustCompact(t testing.TB) (done compact.Compacted) {
+	t.Helper()
+	Must(t, storetest.Ask(context.Background(), t, func(ctx context.Context) (err error) {
+		done, err = w.Compactor.Run(ctx)
+		return err
+	}, nil))
+	return done
 }
 
 // MustCollect collects orphans older than grace; with grace 0 all that exist now.

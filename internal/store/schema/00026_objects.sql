@@ -6,6 +6,7 @@ CREATE TABLE object (
     id     BIGINT NOT NULL,
     tenant BIGINT NOT NULL,
     size   BIGINT NOT NULL, -- bytes
+    blobs  BIGINT NOT NULL, -- that it was written with
     dead   BIGINT NOT NULL, -- bytes of blobs that no row of blob or dropped refers to
     PRIMARY KEY (tenant, id)
 );

@@ -1,0 +1,14 @@
+package compact_test
+
+import "keyroll/internal/content/contenttest"
+
+// fixture is what most tests work on.
+type fixture = contenttest.Small
+
+const tenant = contenttest.Tenant
+
+var (
+	newFixture = contenttest.NewSmall
+	each       = contenttest.Each
+	must       = contenttest.Must
+)
