@@ -379,11 +379,11 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 	return false
 }
 
-// checkBlobs fails the test unless the blob store has exactly the blobs that rows
+// checkBlobs fails the test unless the blob store has exactly the objects that rows
 // reference.
 func (m *model) checkBlobs() {
 	m.Helper()
-	stored, named := m.stored(), m.names(`SELECT id FROM blob WHERE tenant = ?1`)
+	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1 UNION SELECT id FROM object WHERE tenant = ?1`)
 	for name := range stored {
 		if !named[name] {
 			m.Errorf("no row names blob %s", name)
