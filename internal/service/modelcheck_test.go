@@ -383,7 +383,8 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 // reference.
 func (m *model) checkBlobs() {
 	m.Helper()
-	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1 UNION SELECT id FROM object WHERE tenant = ?1`)
+	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1
+		UNION SELECT id FROM object WHERE tenant = ?1`)
 	for name := range stored {
 		if !named[name] {
 			m.Errorf("no row names blob %s", name)

@@ -48,7 +48,8 @@ func (m *model) reopen() {
 	p := *m.World
 	p.Policies = p.Node()
 	m.testService = newTestServiceOver(&p, m.blobs)
-	named := m.names(`SELECT id FROM blob WHERE tenant = ?1 UNION SELECT blob FROM dropped WHERE tenant = ?1`)
+	named := m.names(`SELECT id FROM object WHERE tenant = ?1 UNION SELECT id FROM blob WHERE tenant = ?1 AND object = 0
+		UNION SELECT blob FROM dropped WHERE tenant = ?1 AND object = 0`)
 	for name := range m.stored() {
 		if !named[name] {
 			m.Must(m.blobs.Delete(m.Ctx, name))
