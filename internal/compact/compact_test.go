@@ -220,6 +220,34 @@ func TestAMovedBlobThatWasDroppedIsCountedOnce(t *testing.T) {
 	})
 }
 
+// A read that has begun continues at the new place of a blob, also once the file was replaced
+// and the old object deleted.
+func TestAReadContinuesAfterItsBlobsWereMoved(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		_, files := storeAlone(t, w)
+		for _, path := range []string{"file2", "file4"} {
+			reader, err := w.Open(t.Context(), w.Site, path)
+			must(t, err)
+			defer reader.Close()
+			w.MustCompact(t)
+			w.MustPut(t, path, "new")
+			w.MustCollect(t, 0)
+			for _, r := range [][2]int64{{0, -1}, {5, 10}, {reader.Size - 1, 1}} {
+				want := files[path][r[0]:]
+				if r[1] >= 0 {
+					want = want[:r[1]]
+				}
+				var got strings.Builder
+				if must(t, reader.WriteRange(t.Context(), r[0], r[1], &got)); got.String() != want {
+					t.Errorf("%s: %d bytes, or others", path, got.Len())
+				}
+			}
+			w.MustPut(t, "more", path)
+			w.MustPut(t, "more of it", path)
+		}
+	})
+}
+
 func TestAnInterruptedCompactionLosesNothing(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		db.SetForTests(store.ForTests{}) // fault points are counted

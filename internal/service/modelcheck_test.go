@@ -379,19 +379,20 @@ func (m *model) needed(kv envelope.KeyVersion) bool {
 	return false
 }
 
-// checkBlobs fails the test unless the blob store has exactly the objects whose blobs rows
+// checkBlobs fails the test unless the blob store has exactly the objects that rows
 // reference.
 func (m *model) checkBlobs() {
 	m.Helper()
-	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1`)
+	stored, named := m.stored(), m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1
+		UNION SELECT id FROM object WHERE tenant = ?1`)
 	for name := range stored {
 		if !named[name] {
-			m.Errorf("no row names object %s", name)
+			m.Errorf("no row names blob %s", name)
 		}
 	}
 	for name := range named {
 		if !stored[name] {
-			m.Errorf("object %s is not there", name)
+			m.Errorf("blob %s is not there", name)
 		}
 	}
 }

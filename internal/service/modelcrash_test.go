@@ -41,15 +41,15 @@ func dieAt(n int, act func()) (point string) {
 }
 
 // reopen simulates the next process on the same database and blobs, with nothing in
-// memory. It deletes the unreferenced objects of an upload that crashed.
+// memory. It deletes the unreferenced blobs of an upload that crashed.
 func (m *model) reopen() {
 	m.Helper()
 	m.Policies.Close()
 	p := *m.World
 	p.Policies = p.Node()
 	m.testService = newTestServiceOver(&p, m.blobs)
-	named := m.names(`SELECT CASE WHEN object = 0 THEN id ELSE object END FROM blob WHERE tenant = ?1
-		UNION SELECT CASE WHEN object = 0 THEN blob ELSE object END FROM dropped WHERE tenant = ?1 UNION SELECT id FROM object WHERE tenant = ?1`)
+	named := m.names(`SELECT id FROM object WHERE tenant = ?1 UNION SELECT id FROM blob WHERE tenant = ?1 AND object = 0
+		UNION SELECT blob FROM dropped WHERE tenant = ?1 AND object = 0`)
 	for name := range m.stored() {
 		if !named[name] {
 			m.Must(m.blobs.Delete(m.Ctx, name))
