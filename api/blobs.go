@@ -17,8 +17,8 @@ type CollectedBlobs struct {
 	Bytes       int64 `json:"bytes"`
 	Orphans     int64 `json:"orphans" doc:"unreferenced objects older than graceSeconds that were never referenced"`
 	OrphanBytes int64 `json:"orphanBytes"`
-	Moved       int64 `json:"moved" doc:"blobs that were copied, from objects of which more than half was deleted and from small ones, to other objects; the next collection deletes the old ones"`
 	Removed     int64 `json:"removed" doc:"objects that were deleted: orphans, and those of deleted and replaced content"`
+	Moved       int64 `json:"moved" doc:"blobs that were copied, from objects of which more than half was deleted and from small ones, to other objects; the next collection deletes the old ones"`
 }
 
 // CollectBlobsEvent is one line of a running collection: progress, or the report

@@ -39,7 +39,7 @@ func (c *blobsCollect) Run(e *env) error {
 		}
 		return e.Object(found, func(w io.Writer) {
 			terminal.Fields(w, "blobs", fmt.Sprintf("%d, %s", found.Blobs, terminal.Size(found.Bytes)), "orphans", fmt.Sprintf("%d, %s", found.Orphans, terminal.Size(found.OrphanBytes)),
-				"moved", found.Moved, "removed", found.Removed)
+				"removed", found.Removed, "moved", found.Moved)
 		})
 	})
 }
