@@ -165,6 +165,7 @@ type race struct {
 
 	plan                  []int // what happens at each moment, from a draw
 	moment                int
+	left                  int        // things that may still happen: each makes moments for others
 	one                   sync.Mutex // of the plan
 	inPut, inCollect      sync.Mutex
 	collected, collected0 int
@@ -179,12 +180,24 @@ func (r *race) next(n int) int {
 	return r.plan[r.moment%len(r.plan)] % n
 }
 
+// mayHappen reports whether one more thing may happen.
+func (r *race) mayHappen() bool {
+	r.one.Lock()
+	defer r.one.Unlock()
+	r.left--
+	return r.left >= 0
+}
+
 func (r *race) putting() {
 	if !r.inPut.TryLock() {
 		return
 	}
 	defer r.inPut.Unlock()
-	switch r.next(5) {
+	what := r.next(5)
+	if what > 2 || !r.mayHappen() {
+		return
+	}
+	switch what {
 	case 0:
 		r.MustCollect(r.t, 0)
 		r.collected0++
@@ -201,7 +214,7 @@ func (r *race) collecting() {
 		return
 	}
 	defer r.inCollect.Unlock()
-	if r.next(3) == 0 {
+	if r.next(3) == 0 && r.mayHappen() {
 		r.act()
 	}
 }
@@ -243,6 +256,7 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
+				r.left = 20
 				r.act()
 				r.moved += r.MustCompact(t).Blobs
 				r.TidyUp(t)
