@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,31 @@ var large = map[string]map[string]string{
 	"internal/cmdlet": {"keyCmdlets": flatTable, "pipeCmdlets": flatTable, "recipientCmdlets": flatTable, "subscriptionCmdlets": flatTable, "vaultCmdlets": flatTable},
 }
 
+// source is a parsed file.
+type source struct {
+	*ast.File
+	files *token.FileSet
+}
+
+func (s source) line(at token.Pos) int { return s.files.Position(at).Line }
+
+// sourcesOf returns the parsed files of a package, without its tests, by their names.
+func sourcesOf(t *testing.T, p goPackage) iter.Seq2[string, source] {
+	t.Helper()
+	return func(yield func(string, source) bool) {
+		for _, file := range p.GoFiles {
+			files := token.NewFileSet()
+			parsed, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(file, source{parsed, files}) {
+				return
+			}
+		}
+	}
+}
+
 // A long list of parameters is a type that has no name yet, and a long function several
 // steps.
 func TestFunctionsAreSmall(t *testing.T) {
@@ -35,19 +61,14 @@ func TestFunctionsAreSmall(t *testing.T) {
 		if strings.HasSuffix(p.ImportPath, "test") {
 			continue
 		}
-		for _, file := range p.GoFiles {
-			files := token.NewFileSet()
-			source, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+		for file, source := range sourcesOf(t, p) {
 			for _, d := range source.Decls {
 				f, ok := d.(*ast.FuncDecl)
 				if !ok {
 					continue
 				}
-				at := files.Position(f.Pos())
-				parameters, lines := f.Type.Params.NumFields(), files.Position(f.End()).Line-at.Line+1
+				line := source.line(f.Pos())
+				parameters, lines := f.Type.Params.NumFields(), source.line(f.End())-line+1
 				if parameters <= mostParameters && lines <= mostLines {
 					continue
 				}
@@ -55,7 +76,7 @@ func TestFunctionsAreSmall(t *testing.T) {
 				exceeds[where+"."+f.Name.Name] = true
 				if large[where][f.Name.Name] == "" {
 					t.Errorf("%s/%s:%d: %s has %d parameters and %d lines, more than %d or %d",
-						where, file, at.Line, f.Name.Name, parameters, lines, mostParameters, mostLines)
+						where, file, line, f.Name.Name, parameters, lines, mostParameters, mostLines)
 				}
 			}
 		}
@@ -110,13 +131,8 @@ func TestPackagesAreSmall(t *testing.T) {
 func TestNoExportedStructEmbedsItsConfig(t *testing.T) {
 	ours, _ := modulePackages()
 	for _, p := range ours {
-		for _, file := range p.GoFiles {
-			files := token.NewFileSet()
-			source, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ast.Inspect(source, func(n ast.Node) bool {
+		for file, source := range sourcesOf(t, p) {
+			ast.Inspect(source.File, func(n ast.Node) bool {
 				spec, ok := n.(*ast.TypeSpec)
 				if !ok || !spec.Name.IsExported() {
 					return true
@@ -127,7 +143,7 @@ func TestNoExportedStructEmbedsItsConfig(t *testing.T) {
 				}
 				for _, f := range s.Fields.List {
 					if named, ok := f.Type.(*ast.Ident); ok && len(f.Names) == 0 && named.Name == "Config" {
-						t.Errorf("%v: %s embeds its Config", files.Position(f.Pos()), spec.Name)
+						t.Errorf("%s/%s:%d: %s embeds its Config", name(p.ImportPath), file, source.line(f.Pos()), spec.Name)
 					}
 				}
 				return true

@@ -2,9 +2,6 @@ package archtest
 
 import (
 	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -17,18 +14,13 @@ func TestPatternsAreCompiledWhenTheyAreUsed(t *testing.T) {
 		if strings.HasSuffix(p.ImportPath, "test") {
 			continue
 		}
-		for _, file := range p.GoFiles {
-			files := token.NewFileSet()
-			source, err := parser.ParseFile(files, filepath.Join(p.Dir, file), nil, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+		for file, source := range sourcesOf(t, p) {
 			for _, d := range source.Decls {
 				if variables, ok := d.(*ast.GenDecl); ok {
 					ast.Inspect(variables, func(n ast.Node) bool {
 						call, isCall := n.(*ast.SelectorExpr)
 						if isCall && call.Sel.Name == "MustCompile" {
-							t.Errorf("%s/%s:%d compiles a pattern at the start of the process: use sync.OnceValue", name(p.ImportPath), file, files.Position(n.Pos()).Line)
+							t.Errorf("%s/%s:%d compiles a pattern at the start of the process: use sync.OnceValue", name(p.ImportPath), file, source.line(n.Pos()))
 						}
 						_, later := n.(*ast.FuncLit)
 						return !later

@@ -303,7 +303,7 @@ func (p *copyPart) copyItem(item items.Row, blobs []items.Blob, ring *items.Keyr
 	copied := items.Row{ID: store.NewID(), Tenant: p.to.Tenant, Container: p.to.ID, Version: 1, Size: item.Size, Created: item.Created}
 	if item.PathHash != nil {
 		var m items.FileMetadata
-		if err := json.Unmarshal(metadata, &m); err != nil || m.Size != item.Size || !bytes.Equal(m.Blobs, items.DigestOf(blobs)) {
+		if err := json.Unmarshal(metadata, &m); err != nil || !m.Describes(item, blobs) {
 			return items.Row{}, fail.New(api.Damaged, "copy item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 		}
 		// The copy is found by the same form of the path as the original.

@@ -50,7 +50,7 @@ type Compacted struct {
 // of several blobs, it does nothing.
 func (c *Compactor) Run(ctx context.Context) (Compacted, error) {
 	r := &run{compactor: c, begun: store.NewID(), groups: map[int64]*group{}}
-	may, err := c.items.MayMoveBlobs(ctx)
+	may, err := c.items.MayShareObjects(ctx)
 	if err == nil && may {
 		err = r.objects(ctx)
 	}

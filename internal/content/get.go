@@ -1,7 +1,6 @@
 package content
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -205,7 +204,7 @@ func (r *Reader) readMetadata(item items.Row, ring *items.Keyring) error {
 	if err := item.OpenMetadata(key, &m); err != nil {
 		return err
 	}
-	if m.Size != item.Size || !bytes.Equal(m.Blobs, items.DigestOf(r.blobs)) {
+	if !m.Describes(item, r.blobs) {
 		return fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", item.ID)
 	}
 	r.File = File{Path: m.Path, Size: item.Size, Modified: m.Modified}

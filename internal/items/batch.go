@@ -30,16 +30,16 @@ type Batch struct {
 
 // NewBatch returns an empty batch.
 func (s *Store) NewBatch(ctx context.Context) (*Batch, error) {
-	share, err := s.mayShareObjects(ctx)
+	share, err := s.MayShareObjects(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &Batch{store: s, alone: s.blobs.Batch(), shared: s.blobs.Batch(), share: share}, nil
 }
 
-// mayShareObjects reports whether every node reads objects of several blobs. Once that is
+// MayShareObjects reports whether every node reads objects of several blobs. Once that is
 // so it stays so: a node of an earlier version refuses the newer database.
-func (s *Store) mayShareObjects(ctx context.Context) (bool, error) {
+func (s *Store) MayShareObjects(ctx context.Context) (bool, error) {
 	if s.sharing.Load() {
 		return true, nil
 	}
@@ -158,9 +158,14 @@ func (p *Batch) settle(ctx context.Context) {
 }
 
 func (p *Batch) deleteObjects(ctx context.Context, list []Object) {
-	for _, o := range list {
-		_ = p.store.DeleteStored(context.WithoutCancel(ctx), o.Tenant, []int64{o.ID})
+	if len(list) == 0 {
+		return
 	}
+	ids := make([]int64, len(list))
+	for i, o := range list {
+		ids[i] = o.ID
+	}
+	_ = p.store.DeleteStored(context.WithoutCancel(ctx), list[0].Tenant, ids)
 }
 
 // Objects returns the objects of the committed batch that need a row.

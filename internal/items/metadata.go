@@ -1,6 +1,7 @@
 package items
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -56,6 +57,12 @@ type FileMetadata struct {
 	Modified time.Time `json:"modified"`
 	Size     int64     `json:"size"`
 	Blobs    []byte    `json:"blobs"` // DigestOf
+}
+
+// Describes reports whether the metadata is that of an item with exactly these blobs, in
+// their order.
+func (m FileMetadata) Describes(item Row, blobs []Blob) bool {
+	return m.Size == item.Size && bytes.Equal(m.Blobs, DigestOf(blobs))
 }
 
 // DigestOf is SHA-256 over the ids and sizes of blobs in their order, 8 bytes

@@ -23,9 +23,6 @@ const (
 	moveDropped = `UPDATE dropped SET object = ?5, at = ?6 WHERE blob = ?1 AND tenant = ?2 AND object = ?3 AND at = ?4`
 )
 
-// MayMoveBlobs reports whether blobs may be moved to objects with other blobs.
-func (s *Store) MayMoveBlobs(ctx context.Context) (bool, error) { return s.mayShareObjects(ctx) }
-
 // Copy adds blobs, sealed as they are, and returns those that it has added. It leaves out
 // those that the blob store does not have as their rows say. Blobs that follow each other
 // in one object are read together.

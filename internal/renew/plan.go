@@ -112,7 +112,7 @@ func (u *unit) resealItem(ctx context.Context, tx *store.Tx, w *items.WithBlobs,
 	if err := w.Item.OpenMetadata(before, &m); err != nil {
 		return n, err
 	}
-	if m.Size != w.Item.Size || string(m.Blobs) != string(items.DigestOf(w.Blobs)) {
+	if !m.Describes(w.Item, w.Blobs) {
 		return n, fail.New(api.Damaged, "open item %d: its blobs differ from those that were stored, or are out of order", w.Item.ID)
 	}
 	blobs := slices.Clone(w.Blobs)

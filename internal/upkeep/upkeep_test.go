@@ -111,7 +111,7 @@ func TestAJobThatFollowsManyRequestsRunsOnceASecond(t *testing.T) {
 		}
 		for i := range int64(30) { // three seconds of requests
 			follow(i)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // by the clock of the bubble
 		}
 		if n := runs.Load(); n < 2 || n > 3 {
 			t.Errorf("it ran %d times", n)
