@@ -170,12 +170,15 @@ func TestCancelledCallReturnsItsContextsError(t *testing.T) {
 		if r.URL.Path == "/v1/policies" {
 			cancel()
 			<-r.Context().Done()
-			return
+			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
 		_, _ = io.WriteString(w, "beginning")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
+		// A handler that returned would end the content as complete, and its end can
+		// reach the client before the client has closed the connection.
+		panic(http.ErrAbortHandler)
 	})
 	c := open(t, o)
 	if _, err := c.ListPolicies(ctx, api.ListInput{}); !errors.Is(err, context.Canceled) {

@@ -422,7 +422,9 @@ func TestStreamsUseConstantMemory(t *testing.T) {
 		return after.TotalAlloc - before.TotalAlloc
 	}
 	small, large := allocated(4), allocated(256)
-	if small > 10*SegmentSize || large > small+2*SegmentSize {
+	// Either may allocate the buffer that the other found in the pool.
+	const few = 10 * SegmentSize
+	if small > few || large > few {
 		t.Errorf("4 segments take %d bytes, 256 take %d", small, large)
 	}
 }
