@@ -138,6 +138,16 @@ func (c *call) commit(ctx context.Context, p store.Prepared, f func(tx *store.Tx
 	})
 }
 
+// commitShared is commit for a small change of a container, as store.DB.CommitShared does it.
+func (c *call) commitShared(ctx context.Context, p store.Prepared, ct container.Container, f func(ctx context.Context, tx *store.Tx) error) error {
+	return c.db.CommitShared(ctx, p, ct.ID, func(ctx context.Context, tx *store.Tx) error {
+		if err := f(ctx, tx); err != nil {
+			return err
+		}
+		return c.recordDone(ctx, tx, "")
+	})
+}
+
 // recordDone writes the operation's audit entry in tx.
 func (c *call) recordDone(ctx context.Context, tx *store.Tx, detail string) error {
 	return c.audit.Append(ctx, tx, audit.Entry{ID: c.entry, Tenant: c.tenant, Outcome: audit.Done, Target: c.target, Detail: detail})

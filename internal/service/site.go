@@ -125,9 +125,9 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 		return api.File{}, err
 	}
 	var f content.File
-	err = c.commit(ctx, file, func(tx *store.Tx) (_ string, err error) {
+	err = c.commitShared(ctx, file, ct, func(ctx context.Context, tx *store.Tx) (err error) {
 		f, err = file.Commit(ctx, tx)
-		return "", err
+		return err
 	})
 	if err != nil {
 		return api.File{}, err

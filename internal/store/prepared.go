@@ -56,6 +56,23 @@ func Retry(try func() error) error {
 // as InTx does. If p is outdated, it is prepared again. Commit closes p, which may be nil
 // for a change that needs no work outside of the transaction.
 func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) error {
+	return commit(ctx, p, func(_ context.Context, tx *Tx) error { return fn(tx) }, func(fn func(ctx context.Context, tx *Tx) error) error {
+		return db.InTx(ctx, func(tx *Tx) error { return fn(ctx, tx) })
+	})
+}
+
+// CommitShared is Commit for a small change of which many are made at the same time: one
+// transaction may serve several, as Append does. They run in the order of order, which is
+// the id of the first row that fn locks, so that transactions of several nodes do not wait
+// for each other in a circle. fn has to use the context that it is given.
+func (db *DB) CommitShared(ctx context.Context, p Prepared, order int64, fn func(ctx context.Context, tx *Tx) error) error {
+	return commit(ctx, p, fn, func(fn func(ctx context.Context, tx *Tx) error) error {
+		return db.share(db.commits, &sharing{ctx: ctx, order: order, fn: fn})
+	})
+}
+
+// commit runs fn with run, which runs a transaction.
+func commit(ctx context.Context, p Prepared, fn func(ctx context.Context, tx *Tx) error, run func(fn func(ctx context.Context, tx *Tx) error) error) error {
 	outcome, outdated := NotCommitted, false
 	if p != nil {
 		defer func() { p.Close(ctx, outcome) }()
@@ -67,9 +84,9 @@ func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) err
 			}
 		}
 		outdated = true
-		err := db.InTx(ctx, func(tx *Tx) error {
+		err := run(func(ctx context.Context, tx *Tx) error {
 			outcome = NotCommitted // fn may run again
-			if err := fn(tx); err != nil {
+			if err := fn(ctx, tx); err != nil {
 				return err
 			}
 			outcome = Unknown

@@ -35,7 +35,8 @@ type DB struct {
 	aside        func() *sql.DB // opens a pool for Aside; nil: no other process uses the database
 	singleAside  bool           // Aside has only one connection
 	unindexed    *unindexed     // nil if wrong indexes are not bypassed: on PostgreSQL, and in a move
-	appends      *appends
+	appends      *shared        // calls of Append
+	commits      *shared        // calls of CommitShared
 	forTests     ForTests
 }
 
@@ -83,7 +84,7 @@ func dial(ctx context.Context, address string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.appends = &appends{}
+	db.appends, db.commits = &shared{limit: maxAppends}, &shared{limit: maxCommits}
 	if err = db.writer.PingContext(ctx); err != nil {
 		err = db.dialect.openFailure(db.shown, err)
 	} else if db.dialect.check != nil {
@@ -151,7 +152,7 @@ func (db *DB) Session() string { return db.session }
 // caller must close it. It may be called only if Session is not empty.
 func (db *DB) Aside() *DB {
 	aside := *db
-	aside.appends = &appends{}
+	aside.appends, aside.commits = &shared{limit: maxAppends}, &shared{limit: maxCommits}
 	aside.writer = db.aside()
 	if db.singleAside {
 		aside.writer.SetMaxOpenConns(1)
