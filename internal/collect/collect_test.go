@@ -157,6 +157,7 @@ func (h *hooked) List(ctx context.Context, prefix string, each func(name string,
 // and acts at any moment of a collection.
 type race struct {
 	*fixture
+	other   contenttest.Contents // another node: one puts small files one after the other
 	t       testing.TB
 	site    map[string]string
 	backups []map[string]string // by their order
@@ -215,18 +216,18 @@ func (r *race) collecting() {
 	}
 	defer r.inCollect.Unlock()
 	if r.next(3) == 0 && r.mayHappen() {
-		r.act()
+		r.act(r.other)
 	}
 }
 
-// act does something to the site; a collection may refuse it.
-func (r *race) act() {
+// act does something to the site, and puts files through by; a collection may refuse it.
+func (r *race) act(by contenttest.Contents) {
 	ctx := context.Background()
 	switch r.next(4) {
 	case 0, 1:
 		r.made++
 		path, text := []string{"a", "b"}[r.next(2)], contenttest.RandomContent(r.made, []int{10, blobSize + 1}[r.next(2)])
-		err := errorOf(r.Put(ctx, r.fixture.Site, path, -1, strings.NewReader(text), func(*store.Tx) error {
+		err := errorOf(by.Put(ctx, r.fixture.Site, path, -1, strings.NewReader(text), func(*store.Tx) error {
 			r.site[path] = text // before the next thing happens
 			return nil
 		}))
@@ -252,12 +253,13 @@ func TestNoCollectionDeletesABlobInUse(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		w := newFixture(t, db)
 		r := &race{fixture: w, t: t, site: map[string]string{}}
-		w.Contents = w.Connect(&hooked{w.Blobs, r.putting, r.collecting})
+		blobs := &hooked{w.Blobs, r.putting, r.collecting}
+		w.Contents, r.other = w.Connect(blobs), w.Connect(blobs)
 		rapid.Check(t, func(draw *rapid.T) {
 			r.plan = rapid.SliceOfN(rapid.IntRange(0, 11), 24, 24).Draw(draw, "plan")
 			for range 4 {
 				r.left = 20
-				r.act()
+				r.act(r.Contents)
 				r.moved += r.MustCompact(t).Blobs
 				r.TidyUp(t)
 				if got := r.FilesOf(t, r.fixture.Site); !maps.Equal(got, r.site) {

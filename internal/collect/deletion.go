@@ -35,7 +35,7 @@ func (c *Collection) newDeletion(ctx context.Context) (*deletion, error) {
 			continue
 		}
 		if shared[b.Tenant] == nil {
-			shared[b.Tenant] = &inObjects{tenant: b.Tenant, objects: map[int64]bool{}}
+			shared[b.Tenant] = &inObjects{tenant: b.Tenant, fence: c.fence, objects: map[int64]bool{}}
 		}
 		shared[b.Tenant].add(one)
 	}
@@ -56,6 +56,7 @@ func (c *Collection) newDeletion(ctx context.Context) (*deletion, error) {
 // such objects.
 type inObjects struct {
 	tenant  int64
+	fence   int64
 	objects map[int64]bool
 	blobs   []items.Blob
 	emptied []items.Object // those of which all is dead once the blobs are
@@ -91,7 +92,7 @@ func (in *inObjects) readEmptied(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 		for _, o := range rows {
-			if o.Dead+freed[o.ID] >= o.Size {
+			if o.ID < in.fence && o.Dead+freed[o.ID] >= o.Size {
 				in.emptied = append(in.emptied, o)
 			}
 		}

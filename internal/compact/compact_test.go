@@ -101,7 +101,10 @@ func TestSmallObjectsAreCombined(t *testing.T) {
 			t.Errorf("%+v", done)
 		}
 		wantContent(t, w, mail, map[string]string{})
-		if c := w.MustCollect(t, time.Hour); c.Removed != 5 {
+		if c := w.MustCollect(t, time.Hour); c.Removed != 0 {
+			t.Errorf("%d objects removed within the grace period", c.Removed)
+		}
+		if c := w.MustCollect(t, 0); c.Removed != 5 {
 			t.Errorf("%d objects removed", c.Removed)
 		}
 		wantContent(t, w, mail, map[string]string{})

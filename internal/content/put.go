@@ -76,8 +76,9 @@ type PreparedFile struct {
 	item      items.Row
 	metadata  items.FileMetadata
 	blobs     []items.Blob
-	pending   []*pendingPut // in order; those before it are durable
-	first     *envelope.Key // of the first blob, until the metadata is sealed under it
+	pending   []*pendingPut  // in order; those before it are durable
+	shared    []items.Placed // blobs in objects with other blobs
+	first     *envelope.Key  // of the first blob, until the metadata is sealed under it
 
 	transit      *envelope.Key
 	transitPages *items.KeyPages
@@ -187,6 +188,9 @@ func (u *PreparedFile) transitParent() container.Opened {
 	return container.Opened{Container: c, Key: u.transit}
 }
 
+// Small reports whether the file is one blob, so that its transaction changes few rows.
+func (u *PreparedFile) Small() bool { return len(u.blobs) == 1 }
+
 // Prepare opens the container's key and reseals the pages under it.
 func (u *PreparedFile) Prepare(ctx context.Context) (err error) {
 	if u.stale != 0 {
@@ -258,6 +262,9 @@ func (u *PreparedFile) replaceFile(ctx context.Context, tx *store.Tx) (err error
 		return err
 	}
 	if err := items.Insert(ctx, tx, []items.Row{u.item}, u.blobs, u.pages); err != nil {
+		return err
+	}
+	if err := items.InsertPlaced(ctx, tx, u.shared); err != nil {
 		return err
 	}
 	return items.ChangeTotal(ctx, tx, tenant, u.item.Container, add)

@@ -1,6 +1,7 @@
 package items
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at enve
 
 // wholeRange is the range of all sealed bytes of a blob in its object.
 func (b Blob) wholeRange() (off, n int64) {
-	if b.sharesObject() && b.hasValidSize() {
+	if b.SharesObject() && b.hasValidSize() {
 		return 0, b.SealedSize()
 	}
 	return 0, -1 // to the end, whatever its length should be
@@ -121,7 +122,7 @@ func checkLength(b Blob, sealed io.Reader) error {
 	switch is, want := max(0, s.Size()-b.At), b.SealedSize(); {
 	case is < want:
 		return fail.New(api.Damaged, "read item %d: blob %d is truncated: it has %d of its %d bytes", b.Item, b.ID, is, want)
-	case is > want && !b.sharesObject():
+	case is > want && !b.SharesObject():
 		return fail.New(api.Damaged, "read item %d: blob %d is %d bytes longer than its %d bytes", b.Item, b.ID, is-want, want)
 	}
 	return nil
@@ -244,15 +245,31 @@ func (b Blob) encryptionContext() envelope.BlobContext {
 	return envelope.BlobContext{Tenant: b.Tenant, Blob: b.ID}
 }
 
-// PutBlob stores a content as the blob b, in an object of its own. It calls read, with the number of bytes, once all
-// of the content has been read; the blob is durable when PutBlob returns. It fails
-// AlreadyExists if another blob has its id.
-func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content io.Reader, read func(size int64)) error {
+// PutBlob stores a content as the blob b: the only one of a small file in an object with
+// others that are put at the same time, and any other in an object of its own. It calls read, with the number
+// of bytes, once all of the content has been read; the blob is durable when PutBlob returns.
+// It fails AlreadyExists if another object has its name.
+func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content io.Reader, read func(size int64)) (Placed, error) {
+	share, err := s.MayShareObjects(ctx)
+	if err != nil {
+		return Placed{Blob: b}, err
+	}
 	sealed := newSealing(content, key, b.encryptionContext())
 	defer sealed.release()
-	ended := sync.OnceFunc(func() { read(sealed.size) })
-	_, err := s.blobs.PutIfAbsent(ctx, blobName(b.Tenant, b.ID), &endNotifier{sealed, ended})
-	return err
+	ended := sync.OnceFunc(func() { b.Size = sealed.size; read(sealed.size) })
+	var rest io.Reader = &endNotifier{sealed, ended}
+	if share && b.Sequence == 0 {
+		head, all, err := readSmall(rest)
+		if err != nil {
+			return Placed{Blob: b}, err
+		}
+		if all && b.Size < s.sizes.Blob { // no other blob follows
+			return s.putSmall(ctx, b, head)
+		}
+		rest = io.MultiReader(bytes.NewReader(head), rest)
+	}
+	_, err = s.blobs.PutIfAbsent(ctx, blobName(b.Tenant, b.ID), rest)
+	return Placed{Blob: b}, err
 }
 
 // ListStored calls each for every object of a tenant in the blob store, in any order; not for

@@ -72,7 +72,7 @@ func DeleteDropped(ctx context.Context, tx *store.Tx, tenant int64, blobs []Blob
 	}
 	dead := map[int64]int64{} // by object
 	for i, b := range blobs {
-		if deleted[i] > 0 && b.sharesObject() { // another collection may have deleted the row
+		if deleted[i] > 0 && b.SharesObject() { // another collection may have deleted the row
 			dead[b.Object] += b.SealedSize()
 		}
 	}

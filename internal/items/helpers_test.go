@@ -13,3 +13,5 @@ var (
 	must       = contenttest.Must
 	wantCode   = contenttest.WantCode
 )
+
+func errorOf[T any](_ T, err error) error { return err }

@@ -18,6 +18,7 @@ import (
 	"keyroll/internal/blob"
 	"keyroll/internal/container"
 	"keyroll/internal/store"
+	"keyroll/internal/together"
 )
 
 // Keys opens the keys of containers. *container.Containers is one.
@@ -62,6 +63,8 @@ type Store struct {
 
 	objectlessNodes func(ctx context.Context, tx *store.Tx) (bool, error)
 	sharing         atomic.Bool // no such node is live, nor will be
+
+	smallPuts *together.Calls[*smallPut]
 }
 
 // New returns the items that a database and a blob store hold.
@@ -79,7 +82,9 @@ func New(c Config) *Store {
 	if c.ObjectlessNodes == nil {
 		c.ObjectlessNodes = none
 	}
-	return &Store{db: c.DB, keys: c.Keys, blobs: c.Blobs, slots: c.Slots, sizes: c.Sizes, olderNodes: c.OlderNodes, objectlessNodes: c.ObjectlessNodes}
+	s := &Store{db: c.DB, keys: c.Keys, blobs: c.Blobs, slots: c.Slots, sizes: c.Sizes, olderNodes: c.OlderNodes, objectlessNodes: c.ObjectlessNodes}
+	s.smallPuts = together.New(maxSmallPuts, s.storeSmall)
+	return s
 }
 
 // Sizes returns how much is handled at a time.

@@ -43,7 +43,7 @@ func (p *Batch) Copy(ctx context.Context, blobs []Blob) (copied []Blob, err erro
 
 // follows reports whether a blob begins where another one ends.
 func (b Blob) follows(o Blob) bool {
-	return b.sharesObject() && b.Object == o.Object && o.hasValidSize() && b.At == o.At+o.SealedSize()
+	return b.SharesObject() && b.Object == o.Object && o.hasValidSize() && b.At == o.At+o.SealedSize()
 }
 
 func (p *Batch) copyRun(ctx context.Context, run []Blob) (copied []Blob, err error) {
@@ -115,7 +115,7 @@ func MoveBlobs(ctx context.Context, tx *store.Tx, tenant int64, objects []Object
 			continue
 		}
 		moved, also = append(moved, news[i]), append(also, args[i])
-		if old := moves[i].Old; old.sharesObject() {
+		if old := moves[i].Old; old.SharesObject() {
 			dead[old.Object] += old.SealedSize()
 		}
 	}

@@ -31,8 +31,8 @@ func (b Blob) ObjectID() int64 {
 // SealedSize returns the length of the blob in its object.
 func (b Blob) SealedSize() int64 { return envelope.SealedSize(b.Size) }
 
-// sharesObject reports whether the blob is in an object that may hold other blobs too.
-func (b Blob) sharesObject() bool { return b.Object != 0 }
+// SharesObject reports whether the blob is in an object that may hold other blobs too.
+func (b Blob) SharesObject() bool { return b.Object != 0 }
 
 // samePlace reports whether two rows of a blob refer to the same bytes.
 func (b Blob) samePlace(o Blob) bool { return b.Object == o.Object && b.At == o.At }
@@ -43,8 +43,11 @@ const (
 	insertObject  = `INSERT INTO object (id, tenant, size, blobs, dead) VALUES (?1, ?2, ?3, ?4, ?5)`
 	selectObjects = `SELECT ` + objectColumns + ` FROM object WHERE tenant = ?1 AND id IN `
 	selectEmptied = `SELECT ` + objectColumns + ` FROM object WHERE tenant = ?1 AND id > ?2 AND dead >= size ORDER BY id LIMIT ?3`
-	addDead       = `UPDATE object SET dead = dead + ?3 WHERE tenant = ?1 AND id = ?2`
-	deleteObject  = `DELETE FROM object WHERE tenant = ?1 AND id = ?2 AND dead >= size`
+	// placeInObject inserts the row of an object with one blob, or adds another blob to it.
+	placeInObject = `INSERT INTO object (id, tenant, size, blobs, dead) VALUES (?1, ?2, ?3, 1, ?5)
+		ON CONFLICT (tenant, id) DO UPDATE SET blobs = object.blobs + 1, dead = object.dead - ?4`
+	addDead      = `UPDATE object SET dead = dead + ?3 WHERE tenant = ?1 AND id = ?2`
+	deleteObject = `DELETE FROM object WHERE tenant = ?1 AND id = ?2 AND dead >= size`
 )
 
 // InsertObjects inserts the rows of those objects that one of the used blobs is in, in the
@@ -63,6 +66,22 @@ func InsertObjects(ctx context.Context, tx *store.Tx, objects []Object, used []B
 		}
 	}
 	if _, err := tx.ExecMany(ctx, insertObject, args); err != nil {
+		return fmt.Errorf("insert objects: %w", err)
+	}
+	return nil
+}
+
+// InsertPlaced records that blobs are in objects with other blobs, in the transaction that
+// inserts their rows. All else in an object is dead until the transactions of the others
+// record the same: a collection deletes no object for which that may still happen.
+func InsertPlaced(ctx context.Context, tx *store.Tx, blobs []Placed) error {
+	var args [][]any
+	for _, p := range blobs {
+		if o, sealed := p.Object, p.Blob.SealedSize(); o.ID != 0 {
+			args = append(args, []any{o.ID, o.Tenant, o.Size, sealed, o.Size - sealed})
+		}
+	}
+	if _, err := tx.ExecMany(ctx, placeInObject, args); err != nil {
 		return fmt.Errorf("insert objects: %w", err)
 	}
 	return nil

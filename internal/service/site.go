@@ -125,10 +125,15 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 		return api.File{}, err
 	}
 	var f content.File
-	err = c.commitShared(ctx, file, ct, func(ctx context.Context, tx *store.Tx) (err error) {
+	put := func(ctx context.Context, tx *store.Tx) (err error) {
 		f, err = file.Commit(ctx, tx)
 		return err
-	})
+	}
+	if file.Small() {
+		err = c.commitShared(ctx, file, ct, put)
+	} else {
+		err = c.commit(ctx, file, func(tx *store.Tx) (string, error) { return "", put(ctx, tx) })
+	}
 	if err != nil {
 		return api.File{}, err
 	}

@@ -67,7 +67,7 @@ func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) err
 // for each other in a circle. fn has to use the context that it is given.
 func (db *DB) CommitShared(ctx context.Context, p Prepared, order int64, fn func(ctx context.Context, tx *Tx) error) error {
 	return commit(ctx, p, fn, func(fn func(ctx context.Context, tx *Tx) error) error {
-		return db.share(db.commits, &sharing{ctx: ctx, order: order, fn: fn})
+		return db.share(ctx, db.commits, change{order, fn})
 	})
 }
 

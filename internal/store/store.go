@@ -21,6 +21,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/fail"
+	"keyroll/internal/together"
 )
 
 // DB is an open database. Its methods may be called from many goroutines.
@@ -29,14 +30,14 @@ type DB struct {
 	dialect      *Dialect
 	session      string // name of this process's connections; "": no other process has any
 	writer       *sql.DB
-	reader       *sql.DB        // the same pool as writer on PostgreSQL
-	log          *checkpoints   // of the writer; nil on PostgreSQL
-	forMigration func() *sql.DB // opens a pool with a short lock timeout; nil: the writer changes the schema
-	aside        func() *sql.DB // opens a pool for Aside; nil: no other process uses the database
-	singleAside  bool           // Aside has only one connection
-	unindexed    *unindexed     // nil if wrong indexes are not bypassed: on PostgreSQL, and in a move
-	appends      *shared        // calls of Append
-	commits      *shared        // calls of CommitShared
+	reader       *sql.DB                 // the same pool as writer on PostgreSQL
+	log          *checkpoints            // of the writer; nil on PostgreSQL
+	forMigration func() *sql.DB          // opens a pool with a short lock timeout; nil: the writer changes the schema
+	aside        func() *sql.DB          // opens a pool for Aside; nil: no other process uses the database
+	singleAside  bool                    // Aside has only one connection
+	unindexed    *unindexed              // nil if wrong indexes are not bypassed: on PostgreSQL, and in a move
+	appends      *together.Calls[change] // calls of Append
+	commits      *together.Calls[change] // calls of CommitShared
 	forTests     ForTests
 }
 
@@ -84,7 +85,7 @@ func dial(ctx context.Context, address string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.appends, db.commits = &shared{limit: maxAppends}, &shared{limit: maxCommits}
+	db.shareTransactions()
 	if err = db.writer.PingContext(ctx); err != nil {
 		err = db.dialect.openFailure(db.shown, err)
 	} else if db.dialect.check != nil {
@@ -152,7 +153,7 @@ func (db *DB) Session() string { return db.session }
 // caller must close it. It may be called only if Session is not empty.
 func (db *DB) Aside() *DB {
 	aside := *db
-	aside.appends, aside.commits = &shared{limit: maxAppends}, &shared{limit: maxCommits}
+	aside.shareTransactions()
 	aside.writer = db.aside()
 	if db.singleAside {
 		aside.writer.SetMaxOpenConns(1)
