@@ -41,7 +41,8 @@ func New(db *store.DB, stored *items.Store, now func() time.Time) *Collector {
 //
 // A row references an object if it is of a blob that is in it. The table object has a row
 // of each object of several blobs: a blob that was dropped and that no row references is
-// dead in it, and an object of which all is dead is deleted.
+// dead in it, and an object below the fence of which all is dead is deleted. Above it, an
+// object of files that were put at the same time may yet get the row of another one.
 //
 // The decision that an object is an orphan does not depend on correct clocks:
 //

@@ -92,6 +92,7 @@ func (in *inObjects) readEmptied(ctx context.Context, tx *store.Tx) error {
 			return err
 		}
 		for _, o := range rows {
+			// Above the fence, one of its blobs may not have its row yet (items.InsertPlaced).
 			if o.ID < in.fence && o.Dead+freed[o.ID] >= o.Size {
 				in.emptied = append(in.emptied, o)
 			}

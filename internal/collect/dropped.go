@@ -57,9 +57,6 @@ func (c *Collection) emptied(ctx context.Context, tenant int64) error {
 		}
 		after = objects[len(objects)-1].ID
 		for _, o := range objects {
-			if o.ID >= c.fence { // one of its blobs may not have its row yet
-				return nil
-			}
 			if err := c.add(ctx, candidate{kind: emptied, blob: items.Blob{Tenant: tenant, ID: o.ID}}); err != nil {
 				return err
 			}
