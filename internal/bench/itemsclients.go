@@ -55,14 +55,28 @@ func (c *itemsClients) close() {
 
 // importMail imports mail with all clients at once.
 func (c *itemsClients) importMail(ctx context.Context, mail []importedMail) (timing, error) {
+	mboxes := make([]io.Reader, len(mail))
+	for i, m := range mail {
+		mboxes[i] = &filled{newMail(m.messages, c.options.ItemSize)}
+	}
 	return concurrently(len(mail), len(c.all), func(by, i int) error {
-		m := mail[i]
-		got, err := c.all[by].ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: m.mailbox}}, -1, newMail(m.messages, c.options.ItemSize))
-		if err == nil && got.Messages != int64(m.messages) {
-			err = fail.New(api.Internal, "%d messages were imported instead of %d", got.Messages, m.messages)
+		got, err := c.all[by].ImportMail(ctx, api.ImportMailInput{MailboxInput: api.MailboxInput{Mailbox: mail[i].mailbox}}, -1, mboxes[i])
+		if err == nil && got.Messages != int64(mail[i].messages) {
+			err = fail.New(api.Internal, "%d messages were imported instead of %d", got.Messages, mail[i].messages)
 		}
 		return err
 	})
+}
+
+// filled fills the buffer of each read, as a file does.
+type filled struct{ r io.Reader }
+
+func (f *filled) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(f.r, p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // put stores new files.

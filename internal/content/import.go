@@ -62,7 +62,8 @@ func (s *Contents) PrepareImport(ctx context.Context, c container.Container, siz
 	return p, nil
 }
 
-// storeBatches stores all batches, and commits all but the last one.
+// storeBatches stores all batches, and commits all but the last one. While one is stored
+// and committed, the next one is read.
 func (p *PreparedImport) storeBatches(ctx context.Context, s *Contents, c container.Container, in *transfer) (err error) {
 	if p.importing, err = s.newImporting(ctx, c, p.options.Name, p.options.Format); err != nil {
 		return err
@@ -71,28 +72,53 @@ func (p *PreparedImport) storeBatches(ctx context.Context, s *Contents, c contai
 		return in.failure(err)
 	}
 	p.done.Before = p.importing.stored.Messages
+	last, committed := p.importing.stored, func() error { return nil }
 	for {
-		b, err := p.nextBatch(ctx, s, c)
+		b, err := p.nextBatch(ctx, s, c, last)
+		if failed := committed(); failed != nil {
+			if err == nil {
+				b.discard()
+			}
+			return failed
+		}
 		if err != nil {
 			return in.failure(err)
 		}
-		if err := b.store(ctx); err != nil {
-			b.Close(ctx, store.NotCommitted)
-			return err
-		}
 		if b.next.Finished {
 			p.last = b
-			return nil
+			return b.store(ctx)
 		}
-		if err := s.db.Commit(ctx, b, func(tx *store.Tx) error { return b.Commit(ctx, tx) }); err != nil {
-			return err
-		}
-		p.committed(b)
+		last, committed = b.next, p.commit(ctx, b)
 	}
 }
 
-// nextBatch reads the messages of the next batch.
-func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container.Container) (*batch, error) {
+// commit begins to store and commit a batch. The function that it returns waits until that
+// is done, and counts the batch.
+func (p *PreparedImport) commit(ctx context.Context, b *batch) (committed func() error) {
+	var err error
+	var panicked any
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer func() { panicked = recover() }()
+		if err = b.store(ctx); err == nil {
+			err = b.contents.db.Commit(ctx, b, func(tx *store.Tx) error { return b.Commit(ctx, tx) })
+		}
+	}()
+	return func() error {
+		<-ended
+		if panicked != nil {
+			panic(panicked) // which ends this request only
+		}
+		if err == nil {
+			p.committed(b)
+		}
+		return err
+	}
+}
+
+// nextBatch reads the messages of the batch after those of last.
+func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container.Container, last MailImport) (*batch, error) {
 	i := p.importing
 	if err := s.items.CheckAccess(ctx, c); err != nil {
 		return nil, err
@@ -101,16 +127,15 @@ func (p *PreparedImport) nextBatch(ctx context.Context, s *Contents, c container
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{contents: s, container: c, importing: i, blobs: blobs, pages: s.items.NewKeyPages(), link: i.stored.link, read: i.read}
-	last, err := b.fill(ctx, p.mail)
+	b := &batch{contents: s, container: c, importing: i, blobs: blobs, pages: s.items.NewKeyPages(), link: last.link, read: i.read}
+	finished, err := b.fill(ctx, p.mail)
 	if err != nil {
-		b.blobs.Discard()
-		b.zero()
+		b.discard()
 		return nil, err
 	}
-	b.next = i.stored
+	b.next, b.seen = last, p.mail.Count()
 	b.next.Messages, b.next.Bytes, b.next.link = b.next.Messages+int64(len(b.items)), b.next.Bytes+b.bytes, b.link
-	b.next.digest, b.next.Finished, b.next.Changed = i.digest(), last, s.now()
+	b.next.digest, b.next.Finished, b.next.Changed = i.digest(), finished, s.now()
 	return b, nil
 }
 
@@ -128,7 +153,7 @@ func (p *PreparedImport) counting(b *batch) Imported {
 	done := p.done
 	done.Messages += int64(len(b.items))
 	done.Bytes += b.bytes
-	done.NoEmptyLine, done.FromText = p.mail.Count().NoEmptyLine, p.mail.Count().FromText
+	done.NoEmptyLine, done.FromText = b.seen.NoEmptyLine, b.seen.FromText
 	return done
 }
 
@@ -165,6 +190,7 @@ type batch struct {
 	container    container.Container
 	importing    *importing
 	next         MailImport // the state of the import after this batch
+	seen         mbox.Count // up to the end of this batch
 	blobs        *items.Batch
 	objects      []items.Object
 	items        []items.Row
@@ -225,20 +251,29 @@ func (b *batch) add(ctx context.Context, message *mbox.Reader) error {
 	return nil
 }
 
-// store makes the blobs durable and prepares their rows.
+// store makes the blobs durable and prepares their rows. After a failure the batch is
+// closed.
 func (b *batch) store(ctx context.Context) error {
 	if err := b.contents.items.CheckAccess(ctx, b.container); err != nil {
-		b.blobs.Discard()
-		b.rows = nil // none is stored
+		b.discard()
 		return err
 	}
 	stored, err := b.blobs.Commit(ctx)
 	b.rows, b.objects = stored, b.blobs.Objects()
-	if err != nil {
-		return err
+	if err == nil {
+		fault.Point("import.blobs-durable")
+		err = b.Prepare(ctx)
 	}
-	fault.Point("import.blobs-durable")
-	return b.Prepare(ctx)
+	if err != nil {
+		b.Close(ctx, store.NotCommitted)
+	}
+	return err
+}
+
+// discard ends a batch whose blobs are not stored.
+func (b *batch) discard() {
+	b.blobs.Discard()
+	b.zero()
 }
 
 // Prepare opens the container's key and seals the pages of the blobs' keys under it.
