@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/blob"
@@ -251,6 +252,29 @@ func TestObjectsAreMovedWhileTheyAreRead(t *testing.T) {
 		if !moved || got.String() != strings.Join(messages, "") {
 			t.Errorf("moved: %v; exported %d bytes, or others", moved, got.Len())
 		}
+	})
+}
+
+// A renewal leaves what is moved at the same time to another one.
+func TestARenewalContinuesWhileObjectsAreMoved(t *testing.T) {
+	each(t, func(t *testing.T, w *fixture) {
+		mail := strings.Join(largeMbox(4), "")
+		w.MustImport(t, mail)
+		opens := w.CountOpens()
+		opens.AtFirstRead = func() {
+			_, err := compact.New(w.DB, w.Items, compact.Limits{Small: 1 << 20, AtLeast: 1, Blobs: 100}).Run(t.Context())
+			must(t, err)
+			w.MustCollect(t, time.Hour)
+		}
+		mark := store.NewID()
+		_, skipped := w.MustRenew(t, mark, w.Mail)
+		if n := w.CountOlder(t, mark); n == 0 || n == 4 || len(skipped) != 0 {
+			t.Errorf("%d messages are left, %v were skipped", n, skipped)
+		}
+		if finished, _ := w.MustRenew(t, mark, w.Mail); finished != 1 || w.MustExport(t) != mail {
+			t.Error("the next renewal did not end, or the mail reads otherwise")
+		}
+		w.WantExact(t)
 	})
 }
 

@@ -6,10 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"keyroll/api"
 	"keyroll/internal/blob"
 	"keyroll/internal/fail"
-
-	"keyroll/api"
 )
 
 // Opens is a blob store that counts how often objects are opened, and how many of the
@@ -17,6 +16,9 @@ import (
 type Opens struct {
 	blob.Store
 	Count, Unclosed atomic.Int64
+
+	// AtFirstRead, unless nil, is called once, when bytes of an object are read.
+	AtFirstRead func()
 
 	deleted sync.Map // names
 }
@@ -49,6 +51,12 @@ type opened struct {
 func (r *opened) Size() int64 { return r.ReadCloser.(blob.Sized).Size() }
 
 func (r *opened) Read(p []byte) (int, error) {
+	if first := r.store.AtFirstRead; first != nil {
+		r.store.AtFirstRead = nil
+		n, err := r.ReadCloser.Read(p)
+		first()
+		return n, err
+	}
 	if _, deleted := r.store.deleted.Load(r.name); deleted {
 		return 0, fail.New(api.NotFound, "the object was deleted")
 	}
