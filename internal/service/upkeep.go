@@ -48,9 +48,9 @@ func (s *Service) queueJob(operation, name string, job upkeep.Job) {
 	s.upkeep.Add(name, asJob(operation, name, job))
 }
 
-// queueLater is queueJob for a job that many requests queue: it runs at most once a second.
-func (s *Service) queueLater(operation, name string, job upkeep.Job) {
-	s.upkeep.AddLater(name, asJob(operation, name, job))
+// queuePaced is queueJob for a job that many requests queue: it runs at most once a second.
+func (s *Service) queuePaced(operation, name string, job upkeep.Job) {
+	s.upkeep.AddPaced(name, asJob(operation, name, job))
 }
 
 func asJob(operation, name string, job upkeep.Job) upkeep.Job {
@@ -63,7 +63,7 @@ func asJob(operation, name string, job upkeep.Job) upkeep.Job {
 // container that no roll has moved, under the current policy key. It does not delay the
 // response. It runs soon: a mailbox that is inactive afterwards keeps its older key.
 func (s *Service) queueFollow(ct container.Container) {
-	s.queueJob(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
+	s.queuePaced(policy.JobFollow, fmt.Sprintf("follow %d", ct.ID), func(ctx context.Context) error {
 		moved, err := s.containers.MoveKeyAfterAccess(ctx, ct)
 		if err != nil || !moved {
 			return err
@@ -117,7 +117,7 @@ func (s *Service) foldContainers(tenant int64) {
 
 // foldBlobs queues the merging of one container's small pages of blob keys.
 func (s *Service) foldBlobs(ct container.Container) {
-	s.queueLater(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
+	s.queuePaced(policy.JobFold, fmt.Sprintf("fold blob key pages of %d", ct.ID), func(ctx context.Context) error {
 		_, err := s.renewer.Fold(ctx, ct)
 		return err
 	})

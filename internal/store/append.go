@@ -5,7 +5,13 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// gatherTime is how long the calls wait that arrive after a transaction that served several:
+// others arrive meanwhile, and larger transactions serve all of them sooner. A call without
+// others does not wait.
+const gatherTime = time.Millisecond
 
 // maxShared is how many calls of Append one transaction serves: it bounds how long each of
 // them waits.
@@ -31,7 +37,7 @@ var errAlone = errors.New("store: the shared transaction was rolled back")
 
 // Append is InTx for a function that only adds rows. Calls that arrive while the database
 // commits are committed together afterwards, so that one wait for stable storage serves
-// them all; a call that finds none under way begins at once. fn has to use the context
+// them all; a call that finds none under way begins at once, or within gatherTime. fn has to use the context
 // that it is given, which a caller that gives up does not end: fn may run after Append has
 // returned because ctx ended. A failure of fn affects no other call.
 func (db *DB) Append(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
@@ -81,6 +87,9 @@ func (db *DB) serveAppends() {
 		err := db.appendAll(calls)
 		for _, one := range calls {
 			one.ended <- err
+		}
+		if len(calls) > 1 {
+			time.Sleep(gatherTime)
 		}
 	}
 }

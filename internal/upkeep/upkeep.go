@@ -10,56 +10,58 @@ import (
 	"time"
 )
 
-// settleTime is how long a job of AddLater waits for others of its name.
-const settleTime = time.Second
+// restTime is how long no other job of the name begins after a job of AddPaced has begun.
+const restTime = time.Second
 
 // Job is one piece of work. It may be run again at any time.
 type Job func(ctx context.Context) error
 
 // Queue holds the waiting jobs. Its zero value is not usable; call New.
 type Queue struct {
-	logger *slog.Logger
-	mu     sync.Mutex
-	idle   sync.Cond
-	order  []string
-	later  []settling // in the order in which they are due
-	rush   int        // callers of Wait
-	jobs   map[string]Job
-	busy   bool
-	wake   chan struct{}
+	logger  *slog.Logger
+	mu      sync.Mutex
+	idle    sync.Cond
+	jobs    map[string]waiting
+	order   []string        // of the waiting jobs whose names do not rest
+	resting map[string]bool // names
+	rests   []rest          // in the order of their ends
+	rush    int             // callers of Wait
+	busy    bool
+	wake    chan struct{}
 }
 
-// settling is a job of AddLater that is not due yet.
-type settling struct {
+// waiting is a job that has not begun.
+type waiting struct {
+	job   Job
+	paced bool // its name rests once it has begun
+}
+
+// rest is the time in which no job of a name begins.
+type rest struct {
 	name string
-	due  time.Time
+	end  time.Time
 }
 
 // New returns an empty queue that logs the errors of jobs.
 func New(logger *slog.Logger) *Queue {
-	q := &Queue{logger: logger, jobs: map[string]Job{}, wake: make(chan struct{}, 1)}
+	q := &Queue{logger: logger, jobs: map[string]waiting{}, resting: map[string]bool{}, wake: make(chan struct{}, 1)}
 	q.idle.L = &q.mu
 	return q
 }
 
 // Add queues a job under a name; it replaces a waiting job of the same name.
-func (q *Queue) Add(name string, job Job) {
-	q.add(name, job, func() { q.order = append(q.order, name) })
-}
+func (q *Queue) Add(name string, job Job) { q.add(name, waiting{job: job}) }
 
-// AddLater is Add for a job that follows each of many requests: it waits a second, so that
-// it serves those that come meanwhile too.
-func (q *Queue) AddLater(name string, job Job) {
-	q.add(name, job, func() { q.later = append(q.later, settling{name, time.Now().Add(settleTime)}) })
-}
+// AddPaced is Add for a job that follows each of many requests: jobs of its name begin at
+// most once a second, and the last one serves all that have come meanwhile.
+func (q *Queue) AddPaced(name string, job Job) { q.add(name, waiting{job, true}) }
 
-// add queues a job, with enqueue unless one of its name waits already.
-func (q *Queue) add(name string, job Job, enqueue func()) {
+func (q *Queue) add(name string, w waiting) {
 	q.mu.Lock()
-	if _, waits := q.jobs[name]; !waits {
-		enqueue()
+	if _, waits := q.jobs[name]; !waits && !q.resting[name] {
+		q.order = append(q.order, name)
 	}
-	q.jobs[name] = job
+	q.jobs[name] = w
 	q.mu.Unlock()
 	q.notify()
 }
@@ -94,18 +96,17 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 }
 
-// next returns the next job; if none is due, how long it takes until the first one is, 0
-// if there is none.
+// next returns the next job; if there is none, how long the first rest takes, 0 if nothing
+// rests.
 func (q *Queue) next() (name string, job Job, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.later) > 0 {
-		if pause = time.Until(q.later[0].due); pause > 0 && q.rush == 0 {
+	for len(q.rests) > 0 {
+		if pause = time.Until(q.rests[0].end); pause > 0 && q.rush == 0 {
 			break
 		}
 		pause = 0
-		q.order = append(q.order, q.later[0].name)
-		q.later = q.later[1:]
+		q.endFirstRest()
 	}
 	if len(q.order) == 0 {
 		q.busy = false
@@ -113,22 +114,33 @@ func (q *Queue) next() (name string, job Job, pause time.Duration) {
 		return "", nil, pause
 	}
 	q.busy = true
-	name = q.order[0]
-	q.order = q.order[1:]
-	job = q.jobs[name]
+	name, q.order = q.order[0], q.order[1:]
+	next := q.jobs[name]
 	delete(q.jobs, name)
-	return name, job, 0
+	if next.paced {
+		q.resting[name] = true
+		q.rests = append(q.rests, rest{name, time.Now().Add(restTime)})
+	}
+	return name, next.job, 0
 }
 
-// Wait returns when no job is waiting or running. Until then no job waits for others of
-// its name.
+func (q *Queue) endFirstRest() {
+	name := q.rests[0].name
+	q.rests = q.rests[1:]
+	delete(q.resting, name)
+	if _, waits := q.jobs[name]; waits {
+		q.order = append(q.order, name)
+	}
+}
+
+// Wait returns when no job is waiting or running. Until then no name rests.
 func (q *Queue) Wait() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.rush++
 	defer func() { q.rush-- }()
 	q.notify()
-	for q.busy || len(q.order) > 0 || len(q.later) > 0 {
+	for q.busy || len(q.jobs) > 0 {
 		q.idle.Wait()
 	}
 }

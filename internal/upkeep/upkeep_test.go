@@ -102,18 +102,21 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// A job that follows each of many requests runs once for those of a second.
+// A job that follows each of many requests runs at once, and then once for those of a second.
 func TestAJobThatFollowsManyRequestsRunsOnceASecond(t *testing.T) {
 	run(t, func(q *upkeep.Queue, _ *bytes.Buffer) {
 		var runs, last atomic.Int64
 		follow := func(i int64) {
-			q.AddLater("follow", func(context.Context) error { runs.Add(1); last.Store(i); return nil })
+			q.AddPaced("follow", func(context.Context) error { runs.Add(1); last.Store(i); return nil })
 		}
 		for i := range int64(30) { // three seconds of requests
 			follow(i)
+			if synctest.Wait(); i == 0 && runs.Load() != 1 {
+				t.Error("the first one had to wait")
+			}
 			time.Sleep(100 * time.Millisecond) // by the clock of the bubble
 		}
-		if n := runs.Load(); n < 2 || n > 3 {
+		if n := runs.Load(); n < 3 || n > 4 {
 			t.Errorf("it ran %d times", n)
 		}
 		time.Sleep(time.Second)
@@ -136,14 +139,16 @@ func TestAJobThatWaitsDelaysNoOther(t *testing.T) {
 		add := func(queue func(string, upkeep.Job), name string) {
 			queue(name, func(context.Context) error { did = append(did, name); return nil })
 		}
-		add(q.AddLater, "later")
-		add(q.Add, "now")
+		add(q.AddPaced, "paced")
 		synctest.Wait()
-		if !slices.Equal(did, []string{"now"}) {
+		add(q.AddPaced, "paced")
+		add(q.Add, "other")
+		synctest.Wait()
+		if !slices.Equal(did, []string{"paced", "other"}) {
 			t.Errorf("did %v", did)
 		}
 		q.Wait()
-		if !slices.Equal(did, []string{"now", "later"}) {
+		if !slices.Equal(did, []string{"paced", "other", "paced"}) {
 			t.Errorf("did %v", did)
 		}
 	})
