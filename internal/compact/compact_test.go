@@ -144,6 +144,49 @@ func TestSparseObjectsAreMoved(t *testing.T) {
 	})
 }
 
+// What others replace, or what turns out to be cut, while a compaction reads it is left out.
+func TestWhatChangesWhileItIsReadIsNotMoved(t *testing.T) {
+	const n = 8
+	mail := ""
+	for i := range n {
+		mail += fmt.Sprintf("From a\nSubject: %d\n\n%s\n\n", i, strings.Repeat("x\n", 50_000))
+	}
+	for name, one := range map[string]struct {
+		change func(t *testing.T, w *fixture, blobs []contenttest.Stored)
+		moved  int64
+	}{
+		"re-encrypted": {func(t *testing.T, w *fixture, _ []contenttest.Stored) {
+			w.MustRenew(t, store.NewID(), w.Mail)
+			w.MustCollect(t, time.Hour)
+		}, 0},
+		"cut": {func(t *testing.T, _ *fixture, blobs []contenttest.Stored) {
+			must(t, os.Truncate(blobs[3].Path, blobs[3].At+90_000)) // the object that is open
+		}, n - 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFixture(t, storetest.One(t))
+			w.MustImport(t, mail) // in two objects of four
+			opens := w.CountOpens()
+			opens.AtFirstRead = func() { one.change(t, w, w.StoredBlobs(t)) }
+			done, err := compact.New(w.DB, w.Items, compact.Limits{Small: 1 << 20, AtLeast: 1, Blobs: 100}).Run(t.Context())
+			must(t, err)
+			if done.Blobs != one.moved || opens.Unclosed.Load() != 0 {
+				t.Errorf("%+v; %d readers were not closed", done, opens.Unclosed.Load())
+			}
+			damaged := int64(0)
+			must(t, w.Check(t.Context(), w.Mail, func(c content.Checked) error {
+				if c.Err != nil {
+					damaged++
+				}
+				return nil
+			}))
+			if want := one.moved / (n - 1); damaged != want {
+				t.Errorf("%d damaged messages, want %d", damaged, want)
+			}
+		})
+	}
+}
+
 // A damaged blob stays where it is, and the same damage is reported.
 func TestDamagedBlobsAreNotMoved(t *testing.T) {
 	each(t, func(t *testing.T, w *fixture) {

@@ -1,7 +1,6 @@
 package compact
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -79,9 +78,7 @@ func (m *moving) store(ctx context.Context, blobs []items.Blob) error {
 		return err
 	}
 	defer batch.Discard()
-	slices.SortFunc(blobs, func(a, b items.Blob) int {
-		return cmp.Or(cmp.Compare(a.ObjectID(), b.ObjectID()), cmp.Compare(a.At, b.At))
-	})
+	slices.SortFunc(blobs, items.Blob.ComparePlace)
 	olds, err := batch.Copy(ctx, blobs)
 	if err != nil || len(olds) == 0 {
 		return err

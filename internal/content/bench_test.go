@@ -49,6 +49,12 @@ func BenchmarkMail(b *testing.B) {
 		}
 		perSecond(b)
 	})
+	b.Run("check", func(b *testing.B) {
+		for b.Loop() {
+			must(b, w.Check(b.Context(), w.Mail, firstDamage))
+		}
+		perSecond(b)
+	})
 	b.Run("list", func(b *testing.B) {
 		for b.Loop() {
 			for after := int64(0); ; {

@@ -63,65 +63,98 @@ func (s *Contents) checkRest(ctx context.Context, c container.Container, report 
 	return nil
 }
 
+// checkPart reads the items in the order in which the blob store has them, and reports them
+// in that of the list.
 func (s *Contents) checkPart(ctx context.Context, c container.Container, p items.Part, report func(Checked) error) error {
 	defer p.Keys.Zero()
-	var read int64 // since access to the container's key was checked
-	for _, f := range p.List {
-		if read >= s.sizes.Blob {
-			if err := s.items.CheckAccess(ctx, c); err != nil {
+	list := slices.SortedStableFunc(slices.Values(p.List), func(a, b items.WithFirstBlob) int { return a.Blob.ComparePlace(b.Blob) })
+	check := partCheck{contents: s, container: c, part: p, from: s.items.InOrder(firstBlobs(list))}
+	defer check.from.Close()
+	results, unreported := make(map[int64]checkResult, len(list)), p.List
+	for _, f := range list {
+		result, err := check.item(ctx, f)
+		if err != nil {
+			return err
+		}
+		results[f.Item.ID] = result
+		for ; len(unreported) > 0; unreported = unreported[1:] {
+			next, done := results[unreported[0].Item.ID]
+			if !done {
+				break
+			}
+			if next.gone {
+				continue
+			}
+			if err := report(next.Checked); err != nil {
 				return err
 			}
-			read = 0
-		}
-		result, gone := Checked{Item: f.Item.ID}, false
-		if f.Item.PathHash == nil {
-			gone = s.checkMessage(ctx, c, p, f, &result)
-		} else {
-			gone = s.checkFile(ctx, c, f.Item, &result)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if gone {
-			continue
-		}
-		read += result.Bytes
-		if err := report(result); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// checkMessage reports whether the message was deleted since it was listed, as the
-// messages of a backup are with the backup.
-func (s *Contents) checkMessage(ctx context.Context, c container.Container, p items.Part, f items.WithFirstBlob, result *Checked) (gone bool) {
-	_, err := p.Keys.Key(f.Blob)
-	if err == nil {
-		result.Keys++
-		_, err = metadataOf(p, f)
-	}
-	if err == nil {
-		err = s.copyMessage(ctx, openedMessage{f, c, p.Keys}, f.Blob.Whole(), (*counter)(&result.Bytes))
-	}
-	if fail.Is(err, api.Conflict) {
-		return true
-	}
-	result.Err = err
-	return false
+// partCheck is the check of some items.
+type partCheck struct {
+	contents  *Contents
+	container container.Container
+	part      items.Part
+	from      *items.Sequence
+	read      int64 // bytes since access to the container's key was checked
 }
 
-// checkFile reports whether the file was replaced since it was listed.
-func (s *Contents) checkFile(ctx context.Context, c container.Container, item items.Row, result *Checked) (gone bool) {
+// checkResult is what a check found; nothing if the item is gone.
+type checkResult struct {
+	Checked
+	gone bool // deleted or replaced since it was listed
+}
+
+// item checks an item. Its error is not about the item.
+func (p *partCheck) item(ctx context.Context, f items.WithFirstBlob) (result checkResult, err error) {
+	if p.read >= p.contents.sizes.Blob {
+		if err := p.contents.items.CheckAccess(ctx, p.container); err != nil {
+			return result, err
+		}
+		p.read = 0
+	}
+	result.Item = f.Item.ID
+	if f.Item.PathHash == nil {
+		p.message(ctx, f, &result)
+	} else {
+		p.file(ctx, f.Item, &result)
+	}
+	p.read += result.Bytes
+	return result, ctx.Err()
+}
+
+// message checks a message. It is gone if it was deleted, as the messages of a backup are
+// with the backup.
+func (p *partCheck) message(ctx context.Context, f items.WithFirstBlob, result *checkResult) {
+	_, err := p.part.Keys.Key(f.Blob)
+	if err == nil {
+		result.Keys++
+		_, err = metadataOf(p.part, f)
+	}
+	if err == nil {
+		err = p.contents.copyMessage(ctx, openedMessage{f, p.container, p.part.Keys, p.from}, f.Blob.Whole(), (*counter)(&result.Bytes))
+	}
+	if result.gone = fail.Is(err, api.Conflict); !result.gone {
+		result.Err = err
+	}
+}
+
+// file checks a file. It is gone if it was replaced.
+func (p *partCheck) file(ctx context.Context, item items.Row, result *checkResult) {
+	s, c := p.contents, p.container
 	r, err := s.openFound(ctx, func(tx *store.Tx) (container.Located, int64, error) {
 		at, err := s.keys.Locate(ctx, tx, c)
 		return at, item.ID, err
 	})
 	if err != nil || r.item == 0 {
-		result.Err = err
-		return err == nil
+		result.Err, result.gone = err, err == nil
+		return
 	}
 	defer r.Close()
+	r.from = p.from
 	spelled, err := s.spellingsOf(ctx, c, r.Path)
 	if err == nil && !bytes.Equal(item.PathHash, spelled.exact) && !bytes.Equal(item.PathHash, spelled.folded) {
 		err = otherPath(item.ID)
@@ -135,11 +168,9 @@ func (s *Contents) checkFile(ctx context.Context, c container.Container, item it
 			result.Keys++
 		}
 	}
-	if fail.Is(err, api.Conflict) { // replaced by another node, while it was read
-		return true
+	if result.gone = fail.Is(err, api.Conflict); !result.gone { // by another node, while it was read
+		result.Err = err
 	}
-	result.Err = err
-	return false
 }
 
 // counter counts the bytes written to it.

@@ -20,6 +20,7 @@ import (
 type Reader struct {
 	File
 	contents  *Contents
+	from      blobCopier
 	container container.Container
 	item      int64
 	blobs     []items.Blob
@@ -102,7 +103,7 @@ type finder func(tx *store.Tx) (at container.Located, item int64, err error)
 // If there is no such file, the reader is no more than an answer to a caller who may read
 // the container.
 func (s *Contents) openFound(ctx context.Context, find finder) (*Reader, error) {
-	r := &Reader{contents: s}
+	r := &Reader{contents: s, from: s.items}
 	for range items.MaxAttempts {
 		again, err := r.open(ctx, find)
 		if err != nil {
@@ -311,7 +312,7 @@ func (r *Reader) tryBlob(ctx context.Context, sequence, off, n int64, w io.Write
 	if err != nil {
 		return 0, err
 	}
-	return r.contents.items.CopyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
+	return r.from.CopyBlob(ctx, b, key, envelope.Range{Off: off, N: n}, w)
 }
 
 // Close ends the read. If the file was replaced in the meantime, its blobs may be

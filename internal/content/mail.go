@@ -92,6 +92,8 @@ func (s *Contents) exportAll(ctx context.Context, c container.Container, e *expo
 
 func (s *Contents) exportPart(ctx context.Context, c container.Container, p items.Part, e *export) error {
 	defer p.Keys.Zero()
+	from := s.items.InOrder(firstBlobs(p.List))
+	defer from.Close()
 	var written int64 // since access to the key was checked
 	for _, f := range p.List {
 		if written >= s.sizes.Blob {
@@ -103,7 +105,7 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p item
 		_, err := p.Keys.Key(f.Blob)
 		if err == nil {
 			message := messageWriter{to: &e.joiner, of: func() items.MessageMetadata { return metadataOrEmpty(p, f) }}
-			err = s.copyMessage(ctx, openedMessage{f, c, p.Keys}, f.Blob.Whole(), &message)
+			err = s.copyMessage(ctx, openedMessage{f, c, p.Keys, from}, f.Blob.Whole(), &message)
 			if err != nil && message.begun {
 				return err
 			}
@@ -122,6 +124,14 @@ func (s *Contents) exportPart(ctx context.Context, c container.Container, p item
 		written += f.Blob.Size
 	}
 	return nil
+}
+
+func firstBlobs(list []items.WithFirstBlob) []items.Blob {
+	blobs := make([]items.Blob, len(list))
+	for i, f := range list {
+		blobs[i] = f.Blob
+	}
+	return blobs
 }
 
 // metadataOrEmpty returns the metadata of a message, or empty metadata if they cannot be
@@ -198,7 +208,7 @@ func (s *Contents) Message(ctx context.Context, c container.Container, id int64,
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	if err := s.copyMessage(ctx, openedMessage{f, c, p.Keys}, envelope.Range{Off: m.Head, N: f.Blob.Size - m.Head - m.Tail}, w); err != nil {
+	if err := s.copyMessage(ctx, openedMessage{f, c, p.Keys, s.items}, envelope.Range{Off: m.Head, N: f.Blob.Size - m.Head - m.Tail}, w); err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
 	return nil
@@ -257,11 +267,18 @@ func (j *joiner) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// blobCopier copies blobs as items.Store does: that, or a sequence with those that are read
+// next.
+type blobCopier interface {
+	CopyBlob(ctx context.Context, b items.Blob, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error)
+}
+
 // openedMessage is a message of a container with the key of its blob.
 type openedMessage struct {
 	listed    items.WithFirstBlob
 	container container.Container
 	keys      *items.Keyring
+	from      blobCopier
 }
 
 // copyMessage writes a range of a message to w, as CopyBlob does, and looks the message
@@ -272,7 +289,7 @@ func (s *Contents) copyMessage(ctx context.Context, f openedMessage, at envelope
 		if err != nil {
 			return err
 		}
-		written, err := s.items.CopyBlob(ctx, f.listed.Blob, key, at, w)
+		written, err := f.from.CopyBlob(ctx, f.listed.Blob, key, at, w)
 		if !errors.Is(err, items.ErrRenewed) {
 			return err
 		}

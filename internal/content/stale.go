@@ -19,6 +19,8 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 		return err
 	}
 	defer blobs.Discard()
+	from := s.items.InOrder(b.rows)
+	defer from.Close()
 	var olds []items.Blob
 	var renewed []int // their indexes
 	list, rows, keys := slices.Clone(b.items), slices.Clone(b.rows), slices.Clone(b.keys)
@@ -26,7 +28,7 @@ func (b *batch) renewStale(ctx context.Context, mark int64) error {
 		if old.ID >= mark {
 			continue
 		}
-		key, err := blobs.Reencrypt(ctx, old, b.keys[i])
+		key, err := blobs.Reencrypt(ctx, from, old, b.keys[i])
 		if err != nil {
 			return err
 		}

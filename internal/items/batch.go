@@ -67,9 +67,14 @@ func (p *Batch) Put(ctx context.Context, b Blob, key *envelope.Key, content io.R
 	return b.Size, nil
 }
 
-// Reencrypt adds the content of a blob as a new blob under a new key.
-func (p *Batch) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (fresh *envelope.Key, err error) {
-	row, fresh, err := p.store.reencryptBlob(ctx, old, key, func(row Blob, sealed io.Reader) (Blob, error) {
+// Reencrypt adds the content of a blob, which it reads by a sequence, as a new blob under a
+// new key.
+func (p *Batch) Reencrypt(ctx context.Context, from *Sequence, old Blob, key *envelope.Key) (fresh *envelope.Key, err error) {
+	sealed, err := from.openBlob(ctx, &old)
+	if err != nil {
+		return nil, err
+	}
+	row, fresh, err := p.store.reencryptOpened(ctx, openedBlob{old, key, sealed}, func(row Blob, sealed io.Reader) (Blob, error) {
 		return p.add(ctx, row, row.ID, p.share && old.Size < ownObjectFrom, sealed)
 	})
 	if err != nil {

@@ -23,10 +23,8 @@ func (b Blob) Whole() envelope.Range { return envelope.Range{N: b.Size} }
 // CopyBlob writes a range of a blob to w and returns how many bytes it wrote.
 // A read error names item and blob; an error of w is returned unchanged.
 func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at envelope.Range, w io.Writer) (written int64, err error) {
-	ec := b.encryptionContext()
-	whole := at == b.Whole()
 	bytes := Blob.wholeRange
-	if !whole {
+	if at != b.Whole() {
 		bytes = func(b Blob) (off, n int64) { return envelope.SealedRange(b.Size, at.Off, at.N) }
 	}
 	sealed, err := s.openBlob(ctx, &b, bytes)
@@ -38,10 +36,22 @@ func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at enve
 	if err := checkLength(b, sealed); err != nil {
 		return 0, err
 	}
+	return s.copyOpened(ctx, openedBlob{b, key, sealed}, at, w)
+}
+
+// openedBlob is a blob with its key and a reader of sealed bytes.
+type openedBlob struct {
+	Blob
+	key    *envelope.Key
+	sealed io.Reader
+}
+
+// copyOpened writes the range of a blob to w of which the sealed bytes were opened.
+func (s *Store) copyOpened(ctx context.Context, b openedBlob, at envelope.Range, w io.Writer) (written int64, err error) {
 	var plain io.Reader
-	if whole {
-		plain = envelope.NewReader(sealed, key, ec, b.Size)
-	} else if plain, err = envelope.NewRangeReader(sealed, key, ec, b.Size, at); err != nil {
+	if at == b.Whole() {
+		plain = envelope.NewReader(b.sealed, b.key, b.encryptionContext(), b.Size)
+	} else if plain, err = envelope.NewRangeReader(b.sealed, b.key, b.encryptionContext(), b.Size, at); err != nil {
 		return 0, fmt.Errorf("read item %d: %w", b.Item, err)
 	}
 	copyTo := copyContent
@@ -50,7 +60,7 @@ func (s *Store) CopyBlob(ctx context.Context, b Blob, key *envelope.Key, at enve
 	}
 	written, readErr, writeErr := copyTo(ctx, w, plain)
 	if fail.Is(readErr, api.NotFound) { // deleted while it was read
-		return written, s.missingBlob(ctx, b)
+		return written, s.missingBlob(ctx, b.Blob)
 	}
 	if readErr != nil {
 		return written, fmt.Errorf("read item %d: %w", b.Item, readErr)
@@ -168,27 +178,30 @@ func tenantPrefix(tenant int64) string { return fmt.Sprintf("%x/", tenant) }
 // Reencrypt stores the content of a blob as a new blob under a new key, in an object of its
 // own.
 func (s *Store) Reencrypt(ctx context.Context, old Blob, key *envelope.Key) (row Blob, fresh *envelope.Key, err error) {
-	return s.reencryptBlob(ctx, old, key, func(row Blob, sealed io.Reader) (Blob, error) {
-		_, err := s.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed)
-		return row, err
-	})
-}
-
-// reencryptBlob calls put with the new blob, which put returns with its place.
-func (s *Store) reencryptBlob(ctx context.Context, old Blob, key *envelope.Key, put func(row Blob, sealed io.Reader) (Blob, error)) (row Blob, fresh *envelope.Key, err error) {
 	sealed, err := s.openBlob(ctx, &old, Blob.wholeRange)
 	if err != nil {
 		return row, nil, err
 	}
 	defer sealed.Close()
-	row = old
+	return s.reencryptOpened(ctx, openedBlob{old, key, sealed}, func(row Blob, sealed io.Reader) (Blob, error) {
+		_, err := s.blobs.PutIfAbsent(ctx, blobName(row.Tenant, row.ID), sealed)
+		return row, err
+	})
+}
+
+// reencryptOpened calls put with the new blob, which put returns with its place.
+func (s *Store) reencryptOpened(ctx context.Context, old openedBlob, put func(row Blob, sealed io.Reader) (Blob, error)) (row Blob, fresh *envelope.Key, err error) {
+	row = old.Blob
 	row.ID, row.Object, row.At = store.NewID(), 0, 0
 	fresh = envelope.NewKey()
-	plain := envelope.NewReader(sealed, key, old.encryptionContext(), old.Size)
+	plain := envelope.NewReader(old.sealed, old.key, old.encryptionContext(), old.Size)
 	resealed := newSealing(plain, fresh, row.encryptionContext())
 	defer resealed.release()
 	if row, err = put(row, resealed); err != nil {
 		fresh.Zero()
+		if fail.Is(err, api.NotFound) { // deleted while it was read
+			return row, nil, s.missingBlob(ctx, old.Blob)
+		}
 		return row, nil, fmt.Errorf("re-encrypt item %d: %w", old.Item, err)
 	}
 	return row, fresh, nil

@@ -2,6 +2,7 @@ package items
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -27,58 +28,38 @@ const (
 // those that the blob store does not have as their rows say. Blobs that follow each other
 // in one object are read together.
 func (p *Batch) Copy(ctx context.Context, blobs []Blob) (copied []Blob, err error) {
-	for len(blobs) > 0 {
-		n := 1
-		for n < len(blobs) && blobs[n].follows(blobs[n-1]) {
-			n++
-		}
-		added, err := p.copyRun(ctx, blobs[:n])
+	from := p.store.InOrder(blobs)
+	defer from.Close()
+	for _, b := range blobs {
+		row, whole, err := p.copyBlob(ctx, from, b)
 		if err != nil {
 			return nil, fmt.Errorf("copy blobs: %w", err)
 		}
-		copied, blobs = append(copied, added...), blobs[n:]
+		if whole {
+			p.stored = append(p.stored, row)
+			copied = append(copied, b)
+		}
 	}
 	return copied, nil
 }
 
-// follows reports whether a blob begins where another one ends.
-func (b Blob) follows(o Blob) bool {
-	return b.SharesObject() && b.Object == o.Object && o.hasValidSize() && b.At == o.At+o.SealedSize()
-}
-
-func (p *Batch) copyRun(ctx context.Context, run []Blob) (copied []Blob, err error) {
-	var length int64
-	for _, b := range run {
-		if !b.hasValidSize() {
-			return nil, nil
-		}
-		length += b.SealedSize()
+// copyBlob reports whether it has added the whole blob; what it has added of another one is
+// dead.
+func (p *Batch) copyBlob(ctx context.Context, from *Sequence, b Blob) (row Blob, whole bool, err error) {
+	if !b.hasValidSize() {
+		return row, false, nil
 	}
-	first := run[0]
-	sealed, err := p.store.blobs.GetRange(ctx, blobName(first.Tenant, first.ObjectID()), first.At, length)
-	if fail.Is(err, api.NotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer sealed.Close()
-	for _, b := range run {
-		if checkLength(b, sealed) != nil {
-			break
-		}
+	now := b
+	sealed, err := from.openBlob(ctx, &now)
+	if err == nil && now.samePlace(b) {
 		one := &io.LimitedReader{R: sealed, N: b.SealedSize()}
-		row, err := p.add(ctx, b, store.NewID(), true, one)
-		if fail.Is(err, api.NotFound) || fail.Is(err, api.Damaged) || err == nil && one.N > 0 {
-			break // deleted or cut in the meantime: what was copied of it is dead
-		}
-		if err != nil {
-			return nil, err
-		}
-		p.stored = append(p.stored, row)
-		copied = append(copied, b)
+		row, err = p.add(ctx, b, store.NewID(), true, one)
+		whole = err == nil && one.N == 0
 	}
-	return copied, nil
+	if errors.Is(err, ErrRenewed) || errors.Is(err, ErrReplaced) || fail.Is(err, api.NotFound) || fail.Is(err, api.Damaged) {
+		return row, false, nil // deleted, or cut
+	}
+	return row, whole, err
 }
 
 // Move is a blob at its present place and at a new one.

@@ -1,6 +1,7 @@
 package items
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -33,6 +34,11 @@ func (b Blob) SealedSize() int64 { return envelope.SealedSize(b.Size) }
 
 // SharesObject reports whether the blob is in an object that may hold other blobs too.
 func (b Blob) SharesObject() bool { return b.Object != 0 }
+
+// ComparePlace orders blobs of a tenant by their objects and their places in them.
+func (b Blob) ComparePlace(o Blob) int {
+	return cmp.Or(cmp.Compare(b.ObjectID(), o.ObjectID()), cmp.Compare(b.At, o.At))
+}
 
 // samePlace reports whether two rows of a blob refer to the same bytes.
 func (b Blob) samePlace(o Blob) bool { return b.Object == o.Object && b.At == o.At }

@@ -24,8 +24,13 @@ const (
 	countOlder = `SELECT COUNT(*) FROM (SELECT b.id FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
-	// replaceBlob finds a blob by another index than the one that listed it, like deleteBlob.
-	replaceBlob = `UPDATE blob SET id = ?4, page = ?5, object = ?6, at = ?7 WHERE id = ?3 AND +item = ?1 AND +sequence = ?2`
+	// replaceBlobs finds blobs by another index than the one that listed them, like deleteBlob,
+	// and dropBlobs is dropBlob for many.
+	replaceBlobs = `UPDATE blob SET id = new.column4, page = new.column5, object = new.column6, at = new.column7 FROM ROWS AS new
+		WHERE blob.id = new.column3 AND +blob.item = new.column1 AND +blob.sequence = new.column2`
+	dropBlobs = `INSERT INTO dropped (blob, item, tenant, object, at, size)
+		SELECT b.id, b.item, b.tenant, b.object, b.at, b.size FROM ROWS AS old CROSS JOIN blob b
+		WHERE b.id = old.column1 AND +b.item = old.column2 AND +b.tenant = old.column3`
 	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
 
@@ -42,12 +47,13 @@ type ReplacedBlob struct{ Old, New Blob }
 // ReplaceBlobs replaces blobs of a container, and records each old one as dropped. It fails
 // with store.ErrOutdated if another transaction has changed an item or a blob.
 func ReplaceBlobs(ctx context.Context, tx *store.Tx, container int64, list []Replacement) error {
-	var items, blobs, dropped [][]any
+	var items [][]any
+	var blobs, dropped [][]int64
 	for _, r := range list {
 		items = append(items, []any{r.Was.Tenant, r.Was.ID, r.Was.Version, r.Item.Version, r.Item.Metadata})
 		for _, b := range r.Blobs {
-			blobs = append(blobs, []any{b.Old.Item, b.Old.Sequence, b.Old.ID, b.New.ID, b.New.Page, b.New.Object, b.New.At})
-			dropped = append(dropped, []any{b.Old.ID, b.Old.Item, b.Old.Tenant})
+			blobs = append(blobs, []int64{b.Old.Item, b.Old.Sequence, b.Old.ID, b.New.ID, b.New.Page, b.New.Object, b.New.At})
+			dropped = append(dropped, []int64{b.Old.ID, b.Old.Item, b.Old.Tenant})
 		}
 	}
 	if err := lockPlaces(ctx, tx, false); err != nil {
@@ -55,16 +61,23 @@ func ReplaceBlobs(ctx context.Context, tx *store.Tx, container int64, list []Rep
 	}
 	for _, one := range []struct {
 		statement string
-		args      [][]any
-	}{{dropBlob, dropped}, {replaceBlob, blobs}, {replaceItem, items}} {
-		affected, err := tx.ExecMany(ctx, one.statement, one.args)
+		rows      [][]int64
+	}{{dropBlobs, dropped}, {replaceBlobs, blobs}} {
+		changed, err := tx.ExecTogether(ctx, one.statement, one.rows)
 		if err != nil {
 			return fmt.Errorf("replace blobs of container %d: %w", container, err)
 		}
-		for _, n := range affected {
-			if n != 1 {
-				return store.ErrOutdated
-			}
+		if changed != int64(len(one.rows)) {
+			return store.ErrOutdated
+		}
+	}
+	resealed, err := tx.ExecMany(ctx, replaceItem, items)
+	if err != nil {
+		return fmt.Errorf("replace blobs of container %d: %w", container, err)
+	}
+	for _, n := range resealed {
+		if n != 1 {
+			return store.ErrOutdated
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func New(db *store.DB, stored *items.Store, keys Keys, slots int) *Renewer {
 // A unit of Renew is committed in one transaction; until then its content is stored twice.
 const (
 	unitBytes = 32 << 20
-	unitBlobs = 256
+	unitBlobs = 512
 )
 
 // Renewal holds the parameters and callbacks of Renew.

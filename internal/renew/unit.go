@@ -61,6 +61,8 @@ func (u *unit) store(ctx context.Context, stale []items.Blob, ring *items.Keyrin
 		return err
 	}
 	defer blobs.Discard()
+	from := u.renewer.items.InOrder(stale)
+	defer from.Close()
 	for _, old := range stale {
 		if u.isSkipped(old.Item) {
 			continue
@@ -68,7 +70,7 @@ func (u *unit) store(ctx context.Context, stale []items.Blob, ring *items.Keyrin
 		key, err := ring.Key(old)
 		var fresh *envelope.Key
 		if err == nil {
-			fresh, err = blobs.Reencrypt(ctx, old, key)
+			fresh, err = blobs.Reencrypt(ctx, from, old, key)
 		}
 		switch {
 		case errors.Is(err, items.ErrRenewed), errors.Is(err, items.ErrReplaced):

@@ -105,6 +105,35 @@ func TestBothDatabasesStoreArgumentsAlike(t *testing.T) {
 	})
 }
 
+func TestExecTogetherChangesTheRowsOfItsTable(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		inTx(t, db, func(ctx context.Context, tx *store.Tx) error {
+			body := make([]byte, 29)
+			var boxes [][]any
+			var rows [][]int64
+			for id := int64(1); id <= 203; id++ { // several statements
+				boxes, rows = append(boxes, []any{id, 0, body}), append(rows, []int64{id, 1000 + id})
+			}
+			if _, err := tx.ExecMany(ctx, makeBox, boxes); err != nil {
+				return err
+			}
+			const move = "UPDATE key_page SET id = new.column2 FROM ROWS AS new WHERE key_page.id = new.column1"
+			if n, err := tx.ExecTogether(ctx, move, append(rows, []int64{5000, 1})); err != nil || n != 203 {
+				t.Errorf("%d rows of 204 were changed, error %v", n, err)
+			}
+			var n, first, last int64
+			err := tx.QueryRow(ctx, "SELECT COUNT(*), MIN(id), MAX(id) FROM key_page").Scan(&n, &first, &last)
+			if n != 203 || first != 1001 || last != 1203 {
+				t.Errorf("there are %d rows, %d to %d", n, first, last)
+			}
+			if n, err := tx.ExecTogether(ctx, move, nil); n != 0 || err != nil {
+				t.Errorf("no rows: %d, %v", n, err)
+			}
+			return err
+		})
+	})
+}
+
 func TestExecManyReportsEachRowInOrder(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, db *store.DB) {
 		const n = 2500 // over two pipelines

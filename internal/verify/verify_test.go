@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -133,6 +134,44 @@ func TestVerifyOfAPolicyTestsItsRoots(t *testing.T) {
 		}
 		if got := w.verify(0); len(got.Probes) != 0 {
 			t.Errorf("verify of all has probes of some: %+v", got.Probes)
+		}
+	})
+}
+
+// The messages of an import share an object.
+func TestEachMessageOfALostObjectIsNamedInOrder(t *testing.T) {
+	each(t, func(w tenant) {
+		objects := func() (names []string) {
+			w.Must(w.Blobs.List(w.Ctx, "", func(name string, _ int64) error {
+				names = append(names, name)
+				return nil
+			}))
+			return names
+		}
+		before, sound := objects(), w.verify(0)
+		text := ""
+		for i := range 5 {
+			text += contenttest.Message(i)
+		}
+		w.Import(w.boxes[0], text)
+		if got := w.verify(0); got.Items != sound.Items+5 || len(got.Damaged) != 0 {
+			t.Fatalf("%+v", got)
+		}
+		lost := slices.DeleteFunc(objects(), func(name string) bool { return slices.Contains(before, name) })
+		if len(lost) != 1 {
+			t.Fatalf("%d objects", len(lost))
+		}
+		w.Must(w.Blobs.Delete(w.Ctx, lost[0]))
+		got := w.verify(0)
+		var ids []string
+		for _, f := range got.Damaged {
+			if f.Kind != "item" || !strings.Contains(f.Detail, "is missing from the blob store") {
+				t.Errorf("%+v", f)
+			}
+			ids = append(ids, f.ID)
+		}
+		if got.Items != sound.Items || len(ids) != 5 || !slices.IsSorted(ids) {
+			t.Errorf("%d items, damaged %v", got.Items, ids)
 		}
 	})
 }
