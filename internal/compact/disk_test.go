@@ -79,24 +79,3 @@ func TestAfterMostItemsWereDeletedTheStoreHasAtMostTwiceTheLiveBytes(t *testing.
 	wantContent(t, w, "", want)
 	w.WantExact(t)
 }
-
-// The same of mail, most of which a roll has re-encrypted in other objects.
-func TestAfterMostMessagesWereReencryptedTheStoreHasAtMostTwiceTheLiveBytes(t *testing.T) {
-	w := newFixture(t, storetest.One(t))
-	w.Sizes = items.Sizes{}
-	w.Reopen(t)
-	mail := contenttest.Mbox(300)
-	w.MustImport(t, mail)
-	w.MustRenew(t, w.StoredBlobs(t)[270].ID, w.Mail)
-	for range 2 {
-		w.MustCollect(t, 0)
-		_, err := compact.New(w.DB, w.Items, compact.DefaultLimits).Run(t.Context())
-		must(t, err)
-	}
-	w.MustCollect(t, 0)
-	if stored, live := storedBytes(t, w), liveBytes(t, w); stored > 2*live {
-		t.Errorf("the blob store has %d bytes, of which %d are in use", stored, live)
-	}
-	wantContent(t, w, mail, map[string]string{})
-	w.WantExact(t)
-}
