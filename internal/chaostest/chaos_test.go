@@ -77,12 +77,15 @@ func TestChaos(t *testing.T) {
 		r.begun = map[api.Depth]int{}
 		during(r.rollOnce)
 	}
+	c := &collections{user: s.user}
+	during(c.collect)
 	harms := s.injectFailures(ctx)
 	if err := people.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	s.checkFinalState(t.Context())
 	t.Logf("harms: %v; requests sent again: %d", harms, s.retries.Load())
+	t.Logf("%d collections, which deleted %d objects and then moved %d blobs", c.done, c.removed, c.moved)
 	for _, r := range s.rolls {
 		t.Logf("rolls of %s: %v", r.policy, r.begun)
 	}

@@ -240,9 +240,13 @@ func (m *model) expireBackup(r *rapid.T) {
 
 func (m *model) read(r *rapid.T) { m.readAndCompare(anyOf(r, m.all)) }
 
-// tidyUp runs the upkeep, which moves the keys of accessed containers.
+// tidyUp runs the upkeep, which moves the keys of accessed containers, compacts objects,
+// and collects those from which it moved all blobs.
 func (m *model) tidyUp() {
 	m.tidy()
+	_, err := m.parts.Compactor.Run(m.ctx)
+	m.Must(err)
+	m.collect(0)
 	m.tidied = true
 }
 
