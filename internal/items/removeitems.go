@@ -29,7 +29,8 @@ type Rows struct {
 
 // Remove deletes the rows of the items and of their blobs, and records the blobs as
 // dropped: they are deleted when no other row references them. It fails Damaged if a
-// row belongs to another item or container.
+// row belongs to another item or container, and with store.ErrOutdated if a roll has
+// replaced a blob since the rows were read.
 func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
 	var dropped, rows, own [][]any
 	for _, b := range r.Blobs {
@@ -46,9 +47,25 @@ func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
 		return fmt.Errorf("drop blobs of container %d: %w", r.Container, err)
 	}
 	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", r.Container)); err != nil {
-		return err
+		return r.unlessReplaced(ctx, tx, err)
 	}
 	return tx.DeleteRows(ctx, deleteItem, own, fmt.Sprintf("an item of container %d", r.Container))
+}
+
+// unlessReplaced returns store.ErrOutdated if the index now has a later blob in place of one
+// of the rows: a roll has committed it on PostgreSQL after the rows were read. Otherwise it
+// returns err.
+func (r Rows) unlessReplaced(ctx context.Context, tx *store.Tx, err error) error {
+	for _, b := range r.Blobs {
+		now, failed := currentBlob(ctx, tx, b)
+		if failed != nil {
+			return err
+		}
+		if now.ID > b.ID {
+			return store.ErrOutdated
+		}
+	}
+	return err
 }
 
 // ConfirmFile fails Damaged unless the row of the item id itself, and not only the

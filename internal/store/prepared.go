@@ -56,8 +56,8 @@ func Retry(try func() error) error {
 // as InTx does. If p is outdated, it is prepared again. Commit closes p, which may be nil
 // for a change that needs no work outside of the transaction.
 func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) error {
-	return commit(ctx, p, func(_ context.Context, tx *Tx) error { return fn(tx) }, func(fn func(ctx context.Context, tx *Tx) error) error {
-		return db.InTx(ctx, func(tx *Tx) error { return fn(ctx, tx) })
+	return commit(ctx, p, func(_ context.Context, tx *Tx) error { return fn(tx) }, func(c change) error {
+		return db.InTx(ctx, func(tx *Tx) error { return c.fn(ctx, tx) })
 	})
 }
 
@@ -66,13 +66,14 @@ func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) err
 // the id of the first row that fn locks, so that transactions of several nodes do not wait
 // for each other in a circle. fn has to use the context that it is given.
 func (db *DB) CommitShared(ctx context.Context, p Prepared, order int64, fn func(ctx context.Context, tx *Tx) error) error {
-	return commit(ctx, p, fn, func(fn func(ctx context.Context, tx *Tx) error) error {
-		return db.share(ctx, db.commits, change{order, fn})
+	return commit(ctx, p, fn, func(c change) error {
+		c.order = order
+		return db.share(ctx, db.commits, c)
 	})
 }
 
-// commit runs fn with run, which runs a transaction.
-func commit(ctx context.Context, p Prepared, fn func(ctx context.Context, tx *Tx) error, run func(fn func(ctx context.Context, tx *Tx) error) error) error {
+// commit runs fn with run, which runs a change in a transaction.
+func commit(ctx context.Context, p Prepared, fn func(ctx context.Context, tx *Tx) error, run func(c change) error) error {
 	outcome, outdated := NotCommitted, false
 	if p != nil {
 		defer func() { p.Close(ctx, outcome) }()
@@ -84,14 +85,14 @@ func commit(ctx context.Context, p Prepared, fn func(ctx context.Context, tx *Tx
 			}
 		}
 		outdated = true
-		err := run(func(ctx context.Context, tx *Tx) error {
+		err := run(change{undone: func() { outcome = NotCommitted }, fn: func(ctx context.Context, tx *Tx) error {
 			outcome = NotCommitted // fn may run again
 			if err := fn(ctx, tx); err != nil {
 				return err
 			}
 			outcome = Unknown
 			return nil
-		})
+		}})
 		if err == nil {
 			outcome = Committed
 		}

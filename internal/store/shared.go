@@ -24,6 +24,8 @@ const maxFailed = 3
 type change struct {
 	order int64 // the changes of a transaction run in this order
 	fn    func(ctx context.Context, tx *Tx) error
+	// undone is called after fn has succeeded in a transaction that was rolled back.
+	undone func()
 }
 
 type sharing = together.Call[change]
@@ -47,13 +49,14 @@ func (db *DB) Append(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	if skip := db.forTests.SkipAppends; skip != nil && skip() {
 		return nil
 	}
-	return db.share(ctx, db.appends, change{fn: fn})
+	return db.share(ctx, db.appends, change{fn: fn, undone: func() {}})
 }
 
 // share runs a change in a transaction that may serve others too.
 func (db *DB) share(ctx context.Context, with *together.Calls[change], c change) error {
 	err := with.Do(ctx, c)
 	if errors.Is(err, errAlone) {
+		c.undone()
 		return db.InTx(ctx, func(tx *Tx) error { return c.fn(ctx, tx) })
 	}
 	return err
