@@ -31,7 +31,7 @@ func wantNothingLeft(w *contenttest.Fixture) {
 	w.Helper()
 	for last := store.NewID(); store.IDFrom(time.Now()) <= last; { // within a millisecond
 	}
-	grace := w.Clock.Now().Sub(time.Now()) // to now by the clock of ids
+	grace := time.Until(w.Clock.Now()) // to now by the clock of ids
 	for _, dryRun := range []bool{true, false} {
 		c, err := w.Contents.Collect(w.Ctx, grace, dryRun) // what was dropped
 		w.Must(err)

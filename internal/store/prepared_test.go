@@ -61,14 +61,10 @@ func TestPreparedChangeIsClosedOnceWithItsOutcome(t *testing.T) {
 			"outdated in a dry run":    {outdated(1), nil, true, false, 1, store.NotCommitted, isNil, 0},
 			"the change has no tables": {func(context.Context, *note, *store.Tx) error { return nil }, nil, false, false, 0, store.Committed, isNil, 0},
 		} {
-			t.Run(name, func(t *testing.T) {
+			run := func(t *testing.T, commit func(ctx context.Context, n *note) error) {
 				ctx, n := t.Context(), &note{fails: test.fails}
 				db.SetForTests(store.ForTests{RunTwice: !test.loses, LoseAnswer: func(context.Context) bool { return test.loses }})
-				run := db.Commit
-				if test.dry {
-					run = db.DryRun
-				}
-				err := run(ctx, n, func(tx *store.Tx) error { return test.commit(ctx, n, tx) })
+				err := commit(ctx, n)
 				if !test.ok(err) {
 					t.Errorf("it ends with %v", err)
 				}
@@ -84,6 +80,23 @@ func TestPreparedChangeIsClosedOnceWithItsOutcome(t *testing.T) {
 				if err != nil || rows != test.rows {
 					t.Errorf("%d rows were written, want %d; %v", rows, test.rows, err)
 				}
+			}
+			t.Run(name, func(t *testing.T) {
+				commit := db.Commit
+				if test.dry {
+					commit = db.DryRun
+				}
+				run(t, func(ctx context.Context, n *note) error {
+					return commit(ctx, n, func(tx *store.Tx) error { return test.commit(ctx, n, tx) })
+				})
+			})
+			if test.dry {
+				continue
+			}
+			t.Run(name+", shared", func(t *testing.T) {
+				run(t, func(ctx context.Context, n *note) error {
+					return db.CommitShared(ctx, n, 1, func(ctx context.Context, tx *store.Tx) error { return test.commit(ctx, n, tx) })
+				})
 			})
 		}
 		if err := db.Commit(t.Context(), nil, func(*store.Tx) error { return nil }); err != nil {
