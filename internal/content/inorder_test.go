@@ -256,7 +256,9 @@ func TestObjectsAreMovedWhileTheyAreRead(t *testing.T) {
 
 // A renewal leaves what is moved at the same time to another one.
 func TestARenewalContinuesWhileObjectsAreMoved(t *testing.T) {
-	each(t, func(t *testing.T, w *fixture) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		db.SetForTests(store.ForTests{}) // no renewal is run twice
+		w := newFixture(t, db)
 		mail := strings.Join(largeMbox(4), "")
 		w.MustImport(t, mail)
 		object := w.StoredBlobs(t)[0].ID // it has the id of its first blob
