@@ -187,10 +187,7 @@ func (m *model) fold(t *rapid.T) {
 func (m *model) compact(*rapid.T) {
 	_, err := m.Contents.Compactor.Run(m.Ctx)
 	m.Must(err)
-	c, err := m.Contents.Collect(m.Ctx, 1000*24*time.Hour, false)
-	m.Must(err)
-	m.Must(c.Tenant(m.Ctx, m.Tenant, nil))
-	m.Must(c.End(m.Ctx))
+	collectNow(m.Fixture, false)
 }
 
 func (m *model) retire(t *rapid.T) {

@@ -15,6 +15,7 @@ import (
 	"keyroll/internal/upkeep"
 )
 
+// run runs a test in a bubble: its clock goes on only while all goroutines wait.
 func run(t *testing.T, test func(q *upkeep.Queue, log *bytes.Buffer)) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -114,7 +115,7 @@ func TestAJobThatFollowsManyRequestsRunsOnceASecond(t *testing.T) {
 			if synctest.Wait(); i == 0 && runs.Load() != 1 {
 				t.Error("the first one had to wait")
 			}
-			time.Sleep(100 * time.Millisecond) // by the clock of the bubble
+			time.Sleep(100 * time.Millisecond)
 		}
 		if n := runs.Load(); n < 3 || n > 4 {
 			t.Errorf("it ran %d times", n)

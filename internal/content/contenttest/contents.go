@@ -17,6 +17,7 @@ import (
 	"keyroll/internal/items"
 	"keyroll/internal/renew"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // Contents commits each change of content in a transaction of its own.
@@ -188,6 +189,23 @@ func (s Contents) Collect(ctx context.Context, grace time.Duration, dryRun bool)
 		return c, err
 	}
 	return c, s.DB.InTx(ctx, func(tx *store.Tx) error { return c.Begin(ctx, tx) })
+}
+
+// CollectTenant collects the blobs of a tenant that were dropped, and orphans older than grace;
+// with grace 0 all that exist now.
+func (s Contents) CollectTenant(ctx context.Context, tenant int64, grace time.Duration, dryRun bool) (collect.Collected, error) {
+	storetest.PassIDs()
+	c, err := s.Collect(ctx, grace, dryRun)
+	if err == nil {
+		err = c.Tenant(ctx, tenant, nil)
+	}
+	if err == nil {
+		err = c.End(ctx)
+	}
+	if err != nil {
+		return collect.Collected{}, err
+	}
+	return c.Collected, nil
 }
 
 // Get writes bytes of the file of c at path to w, as Reader.WriteRange does.

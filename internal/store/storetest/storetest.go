@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"keyroll/internal/store"
 )
@@ -119,4 +120,11 @@ func Open(t testing.TB, address string) *store.DB {
 		}
 	})
 	return db
+}
+
+// PassIDs waits until the clock has passed all ids that this process has made: within a
+// millisecond.
+func PassIDs() {
+	for last := store.NewID(); store.IDFrom(time.Now()) <= last; {
+	}
 }
