@@ -111,8 +111,7 @@ func (u *PreparedFile) renewStale(ctx context.Context, mark int64) (err error) {
 		return err
 	}
 	u.item, u.metadata, u.blobs, u.transitPages.Sealed = next.item, next.metadata, next.blobs, next.transitPages.Sealed
-	replaced := func(b items.Blob) bool { return b.ID < mark }
-	u.shared = slices.DeleteFunc(u.shared, func(p items.Placed) bool { return replaced(p.Blob) })
+	u.shared = slices.DeleteFunc(u.shared, func(p items.Placed) bool { return p.Blob.ID < mark })
 	s.items.DeleteUnused(ctx, slices.DeleteFunc(olds, items.Blob.SharesObject), nil)
 	return nil
 }

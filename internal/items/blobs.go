@@ -259,9 +259,9 @@ func (b Blob) encryptionContext() envelope.BlobContext {
 }
 
 // PutBlob stores a content as the blob b: the only one of a small file in an object with
-// others that are put at the same time, and any other in an object of its own. It calls read, with the number
-// of bytes, once all of the content has been read; the blob is durable when PutBlob returns.
-// It fails AlreadyExists if another object has its name.
+// others that are put at the same time, and any other in an object of its own. It calls
+// read, with the number of bytes, once all of the content has been read; the blob is
+// durable when PutBlob returns. It fails AlreadyExists if another object has its name.
 func (s *Store) PutBlob(ctx context.Context, b Blob, key *envelope.Key, content io.Reader, read func(size int64)) (Placed, error) {
 	share, err := s.MayShareObjects(ctx)
 	if err != nil {

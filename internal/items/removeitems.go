@@ -14,8 +14,9 @@ import (
 const (
 	deleteItem = `DELETE FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3`
 	deleteBlob = `DELETE FROM blob WHERE id = ?1 AND +tenant = ?2 AND +item = ?3 AND +sequence = ?4`
-	dropBlob   = `INSERT INTO dropped (blob, item, tenant, object, at, size)
-		SELECT id, item, tenant, object, at, size FROM blob WHERE id = ?1 AND +item = ?2 AND +tenant = ?3`
+	dropBlobs  = `INSERT INTO dropped (blob, item, tenant, object, at, size)
+		SELECT b.id, b.item, b.tenant, b.object, b.at, b.size FROM ROWS AS old CROSS JOIN blob b
+		WHERE b.id = old.column1 AND +b.item = old.column2 AND +b.tenant = old.column3`
 
 	isFile = `SELECT COUNT(*) FROM item WHERE id = ?1 AND +tenant = ?2 AND +container = ?3 AND path_hash = ?4`
 )
@@ -32,9 +33,10 @@ type Rows struct {
 // row belongs to another item or container, and with store.ErrOutdated if a roll has
 // replaced a blob since the rows were read.
 func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
-	var dropped, rows, own [][]any
+	var dropped [][]int64
+	var rows, own [][]any
 	for _, b := range r.Blobs {
-		dropped = append(dropped, []any{b.ID, b.Item, r.Tenant})
+		dropped = append(dropped, []int64{b.ID, b.Item, r.Tenant})
 		rows = append(rows, []any{b.ID, r.Tenant, b.Item, b.Sequence})
 	}
 	for _, id := range r.Items {
@@ -43,7 +45,7 @@ func (r Rows) Remove(ctx context.Context, tx *store.Tx) error {
 	if err := lockPlaces(ctx, tx, false); err != nil {
 		return err
 	}
-	if _, err := tx.ExecMany(ctx, dropBlob, dropped); err != nil {
+	if _, err := tx.ExecTogether(ctx, dropBlobs, dropped); err != nil {
 		return fmt.Errorf("drop blobs of container %d: %w", r.Container, err)
 	}
 	if err := tx.DeleteRows(ctx, deleteBlob, rows, fmt.Sprintf("a blob of container %d", r.Container)); err != nil {

@@ -24,13 +24,9 @@ const (
 	countOlder = `SELECT COUNT(*) FROM (SELECT b.id FROM item i JOIN blob b ON b.item = i.id
 		WHERE i.tenant = ?1 AND i.container = ?2 AND b.id < ?3 LIMIT 1) AS stale`
 
-	// replaceBlobs finds blobs by another index than the one that listed them, like deleteBlob,
-	// and dropBlobs is dropBlob for many.
+	// replaceBlobs finds blobs by another index than the one that listed them, like deleteBlob.
 	replaceBlobs = `UPDATE blob SET id = new.column4, page = new.column5, object = new.column6, at = new.column7 FROM ROWS AS new
 		WHERE blob.id = new.column3 AND +blob.item = new.column1 AND +blob.sequence = new.column2`
-	dropBlobs = `INSERT INTO dropped (blob, item, tenant, object, at, size)
-		SELECT b.id, b.item, b.tenant, b.object, b.at, b.size FROM ROWS AS old CROSS JOIN blob b
-		WHERE b.id = old.column1 AND +b.item = old.column2 AND +b.tenant = old.column3`
 	replaceItem = `UPDATE item SET version = ?4, metadata = ?5 WHERE tenant = ?1 AND id = ?2 AND version = ?3`
 )
 

@@ -56,9 +56,7 @@ func Retry(try func() error) error {
 // as InTx does. If p is outdated, it is prepared again. Commit closes p, which may be nil
 // for a change that needs no work outside of the transaction.
 func (db *DB) Commit(ctx context.Context, p Prepared, fn func(tx *Tx) error) error {
-	return commit(ctx, p, func(_ context.Context, tx *Tx) error { return fn(tx) }, func(c change) error {
-		return db.InTx(ctx, func(tx *Tx) error { return c.fn(ctx, tx) })
-	})
+	return commit(ctx, p, func(_ context.Context, tx *Tx) error { return fn(tx) }, func(c change) error { return db.runAlone(ctx, c) })
 }
 
 // CommitShared is Commit for a small change of which many are made at the same time: one

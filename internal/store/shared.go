@@ -57,9 +57,14 @@ func (db *DB) share(ctx context.Context, with *together.Calls[change], c change)
 	err := with.Do(ctx, c)
 	if errors.Is(err, errAlone) {
 		c.undone()
-		return db.InTx(ctx, func(tx *Tx) error { return c.fn(ctx, tx) })
+		return db.runAlone(ctx, c)
 	}
 	return err
+}
+
+// runAlone runs a change in a transaction of its own.
+func (db *DB) runAlone(ctx context.Context, c change) error {
+	return db.InTx(ctx, func(tx *Tx) error { return c.fn(ctx, tx) })
 }
 
 // serve serves some calls, those that do not fail in one transaction.
