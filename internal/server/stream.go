@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,20 +146,29 @@ func chooseRange(w http.ResponseWriter, r *http.Request) (*download, func(api.Fi
 }
 
 // sendEvents answers with the progress of run, one event per line. The last event is the
-// report or, if the first event has been sent, the problem.
+// report or, if the first event has been sent, the problem. A caller that has disconnected
+// gets neither.
 func sendEvents[Progress, Report, Event any](h *handler, w http.ResponseWriter, r *http.Request,
 	run func(progress func(Progress)) (Report, error), of func(*Progress, *Report, *api.Problem) Event) {
 	d := newDownload(w, string(api.Lines))
 	lines := json.NewEncoder(d)
+	ctx, disconnected := context.WithCancel(r.Context())
+	defer disconnected()
+	r = r.WithContext(ctx)
 	event := func(p *Progress, report *Report, problem *api.Problem) error {
-		return errors.Join(lines.Encode(of(p, report, problem)), d.control.Flush())
+		err := errors.Join(lines.Encode(of(p, report, problem)), d.control.Flush())
+		if err != nil {
+			disconnected() // net/http may end the request's context a moment later
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		return err
 	}
 	h.send(r, d, func(io.Writer) error {
 		report, err := run(func(p Progress) {
 			_ = event(&p, nil, nil) // the context ends when the caller disconnects
 		})
-		if err != nil && d.began {
-			return event(nil, nil, (*api.Problem)(h.reportFailure(r.Context(), err)))
+		if err != nil && d.began && !fail.Abandoned(ctx, err) {
+			return event(nil, nil, (*api.Problem)(h.reportFailure(ctx, err)))
 		}
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -368,6 +369,68 @@ func TestVerifyStreamsProgressAndThenItsReportOrAnError(t *testing.T) {
 		w.service.answer = func(context.Context, string, any) (any, error) { panic("late") }
 		if _, err = w.client.Verify(background, api.VerifyInput{}, nil); problem(t, err).Code != api.Truncated {
 			t.Errorf("cut off: %v", err)
+		}
+	})
+}
+
+// A caller that disconnects while an operation reports its progress is not a failure of the
+// server, however the operation ends then. A failure of the operation itself is.
+func TestACallerThatDisconnectsFromEventsIsNotAFailure(t *testing.T) {
+	both(t, func(t *testing.T, w *testServer) {
+		ended := make(chan struct{}, 1)
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			defer func() { ended <- struct{}{} }()
+			w.handler.ServeHTTP(rw, r)
+		}))
+		s.EnableHTTP2 = w.http.EnableHTTP2
+		s.StartTLS()
+		defer s.Close()
+		for _, m := range api.Operations() {
+			if m.Returns != api.Lines {
+				continue
+			}
+			for name, c := range map[string]struct {
+				end    func(ctx context.Context) error
+				errors int // in the log
+			}{
+				"it is done":                   {func(context.Context) error { return nil }, 0},
+				"it ends with its context":     {func(ctx context.Context) error { return fmt.Errorf("read blobs: %w", ctx.Err()) }, 0},
+				"its store ends with the same": {func(ctx context.Context) error { return fail.New(api.Unavailable, "ended").Because(ctx.Err()) }, 0},
+				"it fails":                     {func(context.Context) error { return errors.New("disk on fire") }, 1},
+			} {
+				w.service.answer = func(ctx context.Context, _ string, _ any) (any, error) {
+					<-ctx.Done()
+					return nil, c.end(ctx)
+				}
+				before := len(w.log.String())
+				ctx, disconnect := context.WithCancel(background)
+				var body io.Reader
+				if _, has := m.In.FieldByName("Body"); has {
+					body = strings.NewReader("{}")
+				}
+				r, err := http.NewRequestWithContext(ctx, m.Method, s.URL+m.Path, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Authorization", "Bearer good")
+				if body != nil {
+					r.Header.Set("Content-Type", "application/json")
+				}
+				resp, err := s.Client().Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := resp.Body.Read(make([]byte, 1)); err != nil || resp.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s, %v", m.Name, resp.Status, err)
+				}
+				disconnect()
+				<-ended
+				resp.Body.Close()
+				log := w.log.String()[before:]
+				if n := strings.Count(log, `"level":"ERROR"`); n != c.errors || strings.Count(log, "disk on fire") != n || !strings.Contains(log, `"msg":"request"`) {
+					t.Errorf("%s, %s: the log has %d errors, want %d:\n%s", m.Name, name, n, c.errors, log)
+				}
+			}
 		}
 	})
 }
