@@ -32,14 +32,14 @@ func TestKilledAtEveryFaultPoint(t *testing.T) {
 	points = slices.DeleteFunc(points, func(point string) bool {
 		return strings.HasPrefix(point, movePoints) || strings.HasPrefix(point, wrapPoints)
 	})
-	base := runSteps(t, prepared{seen: newModel()}, stage)
+	base := runSteps(t, empty(t), stage)
 	var mu sync.Mutex
 	died := map[string]int{}
 	t.Run("scenario", func(t *testing.T) {
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				p := prepared{seen: newModel()}
+				p := empty(t)
 				if !s.fresh {
 					p = runSteps(t, base, s.prepare)
 				}
@@ -122,7 +122,7 @@ func TestKilledAtRandomPointsOfRandomOperations(t *testing.T) {
 		}
 	}
 	t.Logf("%s=%d repeats this run", seedVariable, seed)
-	base := runSteps(t, prepared{seen: newModel()}, stage)
+	base := runSteps(t, empty(t), stage)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range longtest.Of(2, 8) {
 		o := order{Seed: 1 + r.Uint64N(1<<62)}

@@ -19,6 +19,7 @@ import (
 	"keyroll/internal/node"
 	"keyroll/internal/node/nodetest"
 	"keyroll/internal/store"
+	"keyroll/internal/store/storetest"
 )
 
 // order is the instruction for a child, in the environment variable orderVariable.
@@ -26,13 +27,21 @@ type order struct {
 	Scenario string
 	Seed     uint64 // of a mixed scenario
 	Data     string
-	Database string // to move the folder's database to, instead of a scenario
+	Database string // default: in the data folder
+	MoveTo   string // to move the folder's database to, instead of a scenario
 	Journal  string
 	DieAt    int    // the count of the point to die at
 	Point    string // or its name: the first of that name
 }
 
 const orderVariable = "KEYROLL_CRASHTEST_CHILD"
+
+// options are those of the node of a child, and of the node that is started after it.
+func (o order) options() node.Options {
+	settings := options
+	settings.Data, settings.Database = o.Data, o.Database
+	return settings
+}
 
 func (o order) scenario() scenario {
 	if o.Seed != 0 {
@@ -75,13 +84,11 @@ func TestChild(t *testing.T) {
 			select {} // dead before the next instruction of any durable step
 		}
 	})
-	if o.Database != "" {
+	if o.MoveTo != "" {
 		moveDatabase(t, o)
 		return
 	}
-	settings := options
-	settings.Data = o.Data
-	w := nodetest.Start(t, settings)
+	w := nodetest.Start(t, o.options())
 	for _, s := range o.scenario().steps {
 		s.do(w)
 		note("done %s", s.name)
@@ -168,9 +175,7 @@ func run(t *testing.T, o order) death {
 // and nothing is half done.
 func reopen(t *testing.T, o order, d death, before model) {
 	t.Helper()
-	settings := options
-	settings.Data = o.Data
-	w := nodetest.Start(t, settings)
+	w := nodetest.Start(t, o.options())
 	waitForBackgroundWork(t, w)
 	s := o.scenario()
 	now := before.clone()
@@ -289,18 +294,52 @@ func checkUnderNewestKey(t *testing.T, w *nodetest.World, name string, p api.Pro
 
 // prepared is a data folder that scenarios are tried on copies of.
 type prepared struct {
-	data string
-	seen model
+	data     string
+	database string // PostgreSQL that is copied too; default: in the data folder
+	seen     model
+}
+
+// empty is what the first start of a node finds, on the database that tests run on.
+func empty(t *testing.T) prepared {
+	t.Helper()
+	p := prepared{seen: newModel()}
+	if storetest.OnPostgres() {
+		p.database = storetest.EmptyPostgresURL(t)
+	}
+	return p
+}
+
+// copyDatabase returns a copy of its database.
+func (p prepared) copyDatabase(t *testing.T) string {
+	t.Helper()
+	if p.database == "" {
+		return ""
+	}
+	return storetest.CopyPostgres(t, p.database)
+}
+
+// expireLeases ends the leases of a node that was killed, for which the next one would wait.
+func expireLeases(t *testing.T, database string) {
+	t.Helper()
+	if database == "" {
+		return
+	}
+	if err := storetest.Open(t, database).InTx(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(t.Context(), `UPDATE lease SET until = 0`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // runSteps does steps on a copy of from.
 func runSteps(t *testing.T, from prepared, steps []step) prepared {
 	t.Helper()
-	p := prepared{filepath.Join(t.TempDir(), "prepared"), from.seen.clone()}
+	p := prepared{filepath.Join(t.TempDir(), "prepared"), from.copyDatabase(t), from.seen.clone()}
 	if from.data != "" {
 		nodetest.CopyFolder(t, from.data, p.data)
 	}
-	w := nodetest.Start(t, node.Options{Data: p.data, PageSlots: options.PageSlots})
+	w := nodetest.Start(t, node.Options{Data: p.data, Database: p.database, PageSlots: options.PageSlots})
 	for _, s := range steps {
 		s.do(w)
 		s.then(&p.seen)
@@ -321,10 +360,16 @@ func crashOnce(t *testing.T, p prepared, o order) death {
 	if !o.scenario().fresh {
 		nodetest.CopyFolder(t, p.data, o.Data)
 	}
-	d := run(t, o)
-	ok := t.Run(fmt.Sprintf("%d %s", o.DieAt, d.point), func(t *testing.T) { reopen(t, o, d, p.seen) })
+	var d death
+	ok := t.Run(fmt.Sprintf("%d %s", o.DieAt, o.Point), func(t *testing.T) {
+		o.Database = p.copyDatabase(t)
+		d = run(t, o)
+		t.Logf("it died at %q", d.point)
+		expireLeases(t, o.Database)
+		reopen(t, o, d, p.seen)
+	})
 	if !ok {
-		t.Logf("what was left is kept in %s", dir)
+		t.Logf("the data folder that was left is kept in %s", dir)
 		return d
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -2,6 +2,7 @@ package crashtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,27 +37,28 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "keyroll/cmd/keyroll").CombinedOutput(); err != nil {
 		t.Fatalf("build keyroll: %v\n%s", err, out)
 	}
-	data := manyMailboxes(t)
+	staged := manyMailboxes(t)
 	rolls := 0
 	left := int64(0)
 	for range longtest.Of(5, 20) {
-		child := serve(t, program, data)
+		child := serve(t, program, staged)
 		if left < killMailboxes/2 {
-			nextRoll(t, data, left > 0)
+			nextRoll(t, staged.data, left > 0)
 			rolls++
 		}
-		waitMoved(t, data, 1+rand.Int64N(killRate))
+		waitMoved(t, staged.data, 1+rand.Int64N(killRate))
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		<-child.ended
-		left = countUnmoved(t, data) // before another process goes on with the roll
+		expireLeases(t, staged.database)
+		left = countUnmoved(t, staged) // before another process goes on with the roll
 		if left == 0 || left == killMailboxes {
 			t.Errorf("killed with %d mailboxes left of %d: that is not within the roll", left, killMailboxes)
 		}
 	}
 
-	w := nodetest.Start(t, node.Options{Data: data})
+	w := nodetest.Start(t, node.Options{Data: staged.data, Database: staged.database})
 	w.FinishRoll(nodetest.MailboxPolicy)
 	if v := w.VerifyClean(); v.Containers < killMailboxes {
 		t.Errorf("%d container keys opened, fewer than the %d mailboxes", v.Containers, killMailboxes)
@@ -74,11 +76,12 @@ func TestKilledDuringRollsOfManyPagesLosesNoKey(t *testing.T) {
 	}
 }
 
-// manyMailboxes makes a data folder that contains its database, with full pages of
-// mailboxes under a policy.
-func manyMailboxes(t *testing.T) (data string) {
+// manyMailboxes prepares full pages of mailboxes under a policy.
+func manyMailboxes(t *testing.T) prepared {
 	t.Helper()
-	w := nodetest.Start(t, node.Options{Data: nodetest.Folder(t), PageSlots: killSlots})
+	p := empty(t)
+	p.data = nodetest.Folder(t)
+	w := nodetest.Start(t, node.Options{Data: p.data, Database: p.database, PageSlots: killSlots})
 	w.StageMail()
 	names := make([]string, killMailboxes)
 	for i := range names {
@@ -86,7 +89,7 @@ func manyMailboxes(t *testing.T) (data string) {
 	}
 	w.CreateMany(container.Mailbox, names, nodetest.MailboxPolicy)
 	w.Stop()
-	return w.Data
+	return p
 }
 
 func mailboxesUnder(t *testing.T, w *nodetest.World, revision string) (n int) {
@@ -114,14 +117,17 @@ type served struct {
 	log   *bytes.Buffer // to be read when it has ended
 }
 
-func serve(t *testing.T, program, data string) served {
+func serve(t *testing.T, program string, p prepared) served {
 	t.Helper()
-	ready := filepath.Join(data, node.InfoFile)
+	ready := filepath.Join(p.data, node.InfoFile)
 	if err := os.Remove(ready); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed one leaves it
 		t.Fatal(err)
 	}
-	s := served{exec.Command(program, "serve", "--data", data, "--listen", "127.0.0.1:0",
+	s := served{exec.Command(program, "serve", "--data", p.data, "--listen", "127.0.0.1:0",
 		"--page-slots", strconv.Itoa(killSlots), "--roll-rate", strconv.Itoa(killRate)), make(chan error, 1), new(bytes.Buffer)}
+	if p.database != "" {
+		s.Args = append(s.Args, "--database", p.database)
+	}
 	s.Stdout, s.Stderr = s.log, s.log
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
@@ -176,10 +182,10 @@ func waitMoved(t *testing.T, data string, more int64) {
 
 // countUnmoved counts the mailboxes that are not under the current policy key, in the database
 // of a killed keyroll.
-func countUnmoved(t *testing.T, data string) (n int64) {
+func countUnmoved(t *testing.T, p prepared) (n int64) {
 	t.Helper()
 	ctx := context.Background()
-	db, err := store.Open(ctx, "sqlite://"+filepath.Join(data, node.DatabaseFile))
+	db, err := store.Open(ctx, cmp.Or(p.database, "sqlite://"+filepath.Join(p.data, node.DatabaseFile)))
 	if err != nil {
 		t.Fatal(err)
 	}

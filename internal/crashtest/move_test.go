@@ -21,7 +21,7 @@ const movePoints = "database."
 
 // moveDatabase is the work of a child that moves a database.
 func moveDatabase(t *testing.T, o order) {
-	if _, err := node.MoveDatabase(t.Context(), o.Data, o.Database, func(string, int64, int64) {}); err != nil {
+	if _, err := node.MoveDatabase(t.Context(), o.Data, o.MoveTo, func(string, int64, int64) {}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -33,7 +33,7 @@ func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 		create(alice, nodetest.MailboxPolicy), importMessages(alice, mbox(1, 5)), create(bob, ""), makeSite(site), put(site, "a.txt", []byte("content")), refresh(api.DepthPolicy)))
 	var points []string
 	fault.Set(func(name string) { points = append(points, name) })
-	clean := order{Data: filepath.Join(t.TempDir(), "data"), Database: storetest.EmptyPostgresURL(t)}
+	clean := order{Data: filepath.Join(t.TempDir(), "data"), MoveTo: storetest.EmptyPostgresURL(t)}
 	nodetest.CopyFolder(t, base.data, clean.Data)
 	moveDatabase(t, clean)
 	fault.Set(nil)
@@ -42,7 +42,7 @@ func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 			continue // a table like the one before, and in make test-long the one after
 		}
 		t.Run(point, func(t *testing.T) {
-			o := order{Data: filepath.Join(t.TempDir(), "data"), Database: storetest.EmptyPostgresURL(t), DieAt: i + 1}
+			o := order{Data: filepath.Join(t.TempDir(), "data"), MoveTo: storetest.EmptyPostgresURL(t), DieAt: i + 1}
 			nodetest.CopyFolder(t, base.data, o.Data)
 			if d := run(t, o); d.point != point {
 				t.Fatalf("it died at %q", d.point)
@@ -62,7 +62,7 @@ func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 				t.Error("the source is the one to use until it was left, and no longer")
 			}
 			if point != "database.done" {
-				if point != "database.noted" && started(o.Database) {
+				if point != "database.noted" && started(o.MoveTo) {
 					t.Error("the target is used before the move has ended")
 				}
 				moveDatabase(t, o)
@@ -70,7 +70,7 @@ func TestMoveOfADatabaseKilledAtEveryFaultPoint(t *testing.T) {
 			if started("") {
 				t.Error("the source is used after the move")
 			}
-			w := nodetest.Start(t, node.Options{Data: o.Data, Database: o.Database, PageSlots: options.PageSlots})
+			w := nodetest.Start(t, node.Options{Data: o.Data, Database: o.MoveTo, PageSlots: options.PageSlots})
 			if seen := view(t, w); !reflect.DeepEqual(seen, base.seen) {
 				t.Errorf("a user sees\n%+v\nnot\n%+v", seen, base.seen)
 			}

@@ -44,6 +44,13 @@ func EmptyPostgresURL(t testing.TB) string {
 	return newDatabase(t, "template0")
 }
 
+// CopyPostgres returns the address of a new copy of a database that PostgresURL,
+// EmptyPostgresURL or CopyPostgres returned and that nothing uses, dropped when t ends.
+func CopyPostgres(t testing.TB, address string) string {
+	t.Helper()
+	return newDatabase(t, strings.TrimPrefix(strings.SplitN(address, "?", 2)[0], "postgres:///"))
+}
+
 func newDatabase(t testing.TB, template string) string {
 	t.Helper()
 	s, err := server()
