@@ -141,6 +141,7 @@ type Policy struct {
 	Roll                *Roll     `json:"roll,omitempty" doc:"the newest roll of this policy"`
 	// Warnings are findings of the key checks that do not refuse the keys.
 	Warnings []string `json:"warnings,omitempty"`
+	Pending
 }
 
 // MailboxState is the state of a mailbox.
@@ -193,6 +194,7 @@ type Mailbox struct {
 	Protection     Protection `json:"protection"`
 	Items          int64      `json:"items"`
 	Bytes          int64      `json:"bytes"`
+	Pending
 }
 
 // Message is what a list shows of a message.

@@ -16,5 +16,5 @@ type RollAvailabilityKeysInput struct {
 }
 
 // RollAvailabilityKeys is an operation of the operator; it returns no key.
-var RollAvailabilityKeys = define[RollAvailabilityKeysInput, RolledAvailabilityKeys](Meta{Name: "RollAvailabilityKeys", Method: http.MethodPost, Path: "/v1/availability/roll", Role: Operator, Initiator: BySystem,
+var RollAvailabilityKeys = define[RollAvailabilityKeysInput, RolledAvailabilityKeys](Meta{Name: "RollAvailabilityKeys", Method: http.MethodPost, Path: "/v1/availability/roll", Initiator: BySystem,
 	Summary: "Give availability keys a new version, replace all wraps by older versions, and destroy the older versions"})

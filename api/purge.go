@@ -37,25 +37,14 @@ type Purge struct {
 	// Destroy lists the key versions that the customer must still destroy.
 	Destroy []KeyVersion `json:"destroy"`
 	// Limit says what the purge cannot promise where it runs.
-	Limit string `json:"limit,omitempty"`
+	Limit    string   `json:"limit,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // PurgeApproval is one approval of a purge.
 type PurgeApproval struct {
 	Approver string    `json:"approver"`
 	At       time.Time `json:"at"`
-}
-
-// PurgeApprover may approve purges and nothing else.
-type PurgeApprover struct {
-	Name    string    `json:"name"`
-	Created time.Time `json:"created"`
-}
-
-// CreatedPurgeApprover is a new approver with its token, which is returned only once.
-type CreatedPurgeApprover struct {
-	PurgeApprover
-	Token string `json:"token"`
 }
 
 type (
@@ -68,25 +57,16 @@ type (
 			DryRunOption
 		}
 	}
-	AddPurgeApproverInput struct {
-		Body struct {
-			Name string `json:"name"`
-		}
-	}
 )
 
 // Purges.
 var (
-	AddPurgeApprover = define[AddPurgeApproverInput, CreatedPurgeApprover](Meta{Name: "AddPurgeApprover", Method: http.MethodPost, Path: "/v1/purge-approvers",
-		Summary: "Register an approver of purges; its token is in this response and is never returned again"})
-	ListPurgeApprovers = define[None, List[PurgeApprover]](Meta{Name: "ListPurgeApprovers", Method: http.MethodGet, Path: "/v1/purge-approvers",
-		Summary: "List the approvers of purges"})
 	RequestPurge = define[RequestPurgeInput, Purge](Meta{Name: "RequestPurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge",
 		Summary: "Request the purge of a policy and of all that it protects; it waits for two approvers"})
 	ShowPurge = define[PolicyInput, Purge](Meta{Name: "ShowPurge", Method: http.MethodGet, Path: "/v1/policies/{policy}/purge",
 		Summary: "Show the progress of the purge of a policy"})
 	ListPurges = define[ListInput, List[Purge]](Meta{Name: "ListPurges", Method: http.MethodGet, Path: "/v1/purges",
 		Summary: "List purges"})
-	ApprovePurge = define[PolicyInput, Purge](Meta{Name: "ApprovePurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge/approve", Role: Approver,
+	ApprovePurge = define[PolicyInput, Purge](Meta{Name: "ApprovePurge", Method: http.MethodPost, Path: "/v1/policies/{policy}/purge/approve",
 		Summary: "Approve the purge of a policy; the second approval carries it out"})
 )

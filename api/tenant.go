@@ -49,7 +49,8 @@ type TenantInput struct {
 type (
 	CreateTenantInput struct {
 		Body struct {
-			Name string `json:"name"`
+			Name     string `json:"name"`
+			Operator bool   `json:"operator,omitempty" doc:"its admin runs the installation too, like that of the first tenant"`
 		}
 	}
 	SetTenantInput struct {
@@ -69,13 +70,13 @@ type (
 
 // Tenants and geos.
 var (
-	CreateTenant = define[CreateTenantInput, CreatedTenant](Meta{Name: "CreateTenant", Method: http.MethodPost, Path: "/v1/tenants", Role: Operator,
+	CreateTenant = define[CreateTenantInput, CreatedTenant](Meta{Name: "CreateTenant", Method: http.MethodPost, Path: "/v1/tenants",
 		Summary: "Create a tenant; its admin's token is in this response and is never returned again"})
-	ListTenants = define[ListInput, List[Tenant]](Meta{Name: "ListTenants", Method: http.MethodGet, Path: "/v1/tenants", Role: Operator,
+	ListTenants = define[ListInput, List[Tenant]](Meta{Name: "ListTenants", Method: http.MethodGet, Path: "/v1/tenants",
 		Summary: "List tenants"})
-	ShowTenant = define[TenantInput, Tenant](Meta{Name: "ShowTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}", Role: Operator,
+	ShowTenant = define[TenantInput, Tenant](Meta{Name: "ShowTenant", Method: http.MethodGet, Path: "/v1/tenants/{tenant}",
 		Summary: "Show a tenant"})
-	SetTenant = define[SetTenantInput, Tenant](Meta{Name: "SetTenant", Method: http.MethodPatch, Path: "/v1/tenants/{tenant}", Role: Operator,
+	SetTenant = define[SetTenantInput, Tenant](Meta{Name: "SetTenant", Method: http.MethodPatch, Path: "/v1/tenants/{tenant}",
 		Summary: "Set which vaults outside this keyroll a tenant may use"})
 	CreateGeo = define[CreateGeoInput, Geo](Meta{Name: "CreateGeo", Method: http.MethodPost, Path: "/v1/geos",
 		Summary: "Create a geo for the sites of some hosts"})

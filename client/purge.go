@@ -6,16 +6,6 @@ import (
 	"keyroll/api"
 )
 
-// AddPurgeApprover registers an approver of purges and returns its token.
-func (c *Client) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (api.CreatedPurgeApprover, error) {
-	return call(ctx, c, api.AddPurgeApprover, in)
-}
-
-// ListPurgeApprovers lists the approvers of purges.
-func (c *Client) ListPurgeApprovers(ctx context.Context, in api.None) (api.List[api.PurgeApprover], error) {
-	return call(ctx, c, api.ListPurgeApprovers, in)
-}
-
 // RequestPurge requests the purge of a policy and of all that it protects.
 func (c *Client) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (api.Purge, error) {
 	return call(ctx, c, api.RequestPurge, in)

@@ -19,7 +19,7 @@ type abandonCommand struct {
 }
 
 func (*abandonCommand) Help() string {
-	return help("Deletes a container whose key page cannot be decrypted and of which there is no copy: its keys are lost, and everything that is encrypted with them is deleted. "+
+	return terminal.Help("Deletes a container whose key page cannot be decrypted and of which there is no copy: its keys are lost, and everything that is encrypted with them is deleted. "+
 		"Name it with one of --mailbox, --site and --workload. Afterwards a backup can be restored under the name, and the container needs no key version any more. "+
 		"A container whose key page can be decrypted is refused. docs/damage.md describes what to try first; backups are kept.",
 		"keyroll abandon --mailbox alice@contoso.com",

@@ -32,7 +32,7 @@ func (c *availabilityRoll) Run(e *env) error {
 }
 
 func (*availabilityRoll) Help() string {
-	return help("Only an operator may run this command; it shows no key. It calls no vault of a customer and changes no container. keyroll also does it automatically, "+
+	return terminal.Help("Only an operator may run this command; it shows no key. It calls no vault of a customer and changes no container. keyroll also does it automatically, "+
 		"when a key has reached the age of serve --availability-roll-every. A tenant can roll its own by creating a new policy, which has a new availability key. "+
 		"A copy of the database from before a roll can no longer decrypt content that was under the service-managed policy.",
 		"keyroll availability roll",

@@ -21,22 +21,22 @@ type backupCommand struct {
 }
 
 func (*backupCreate) Help() string {
-	return help("A backup shows the mailbox or site as it is at this moment. It copies the keys and the list of items, shares the stored content, and leaves the keys of the original as they are. "+
+	return terminal.Help("A backup shows the mailbox or site as it is at this moment. It copies the keys and the list of items, shares the stored content, and leaves the keys of the original as they are. "+
 		"It has a container key of its own, which rolls move only with --include-inactive, and key usage counts it.",
 		"keyroll backup create --mailbox alice@contoso.com --expires 2027-12-31",
 		"keyroll backup create --site https://contoso.sharepoint.com/sites/legal")
 }
 
-func (*backupList) Help() string { return help("", "keyroll backup list -o json") }
+func (*backupList) Help() string { return terminal.Help("", "keyroll backup list -o json") }
 
 func (*backupRestore) Help() string {
-	return help("Creates a new mailbox or site: its name must be free, and its key is wrapped by the newest key of its policy. keyroll backup list shows the ids.",
+	return terminal.Help("Creates a new mailbox or site: its name must be free, and its key is wrapped by the newest key of its policy. keyroll backup list shows the ids.",
 		"keyroll backup restore 1763959200123456 --to alice-restored@contoso.com --policy USA_mailboxes",
 		"keyroll backup restore 1763959200123456 --to https://contoso.sharepoint.com/sites/restored")
 }
 
 func (*backupExpire) Help() string {
-	return help("This needs no key, so it works when the policy is revoked. Content that nothing else references is deleted too.",
+	return terminal.Help("This needs no key, so it works when the policy is revoked. Content that nothing else references is deleted too.",
 		"keyroll backup expire 1763959200123456")
 }
 

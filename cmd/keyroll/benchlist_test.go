@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keyroll/internal/bench"
+	"keyroll/internal/benchcommand"
 	"keyroll/internal/node"
 )
 
@@ -13,7 +14,7 @@ func TestBenchmarkOfListsReadsThemToTheirEnd(t *testing.T) {
 	t.Parallel()
 	o := bench.Options{Data: t.TempDir(), Containers: 205, Items: 3, PageSlots: 8, Rounds: 1, Script: quietly, Client: localClient, Progress: func(string) {}}
 	r, err := bench.List(t.Context(), bench.ListOptions{Options: o, Command: func(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
-		cmd, err := listCommand(ctx, n)
+		cmd, err := benchcommand.ListCommand(ctx, n)
 		cmd.Args[0] = "keyroll" // the test's own binary is the command under this name
 		return cmd, err
 	}})

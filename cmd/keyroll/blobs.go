@@ -45,7 +45,7 @@ func (c *blobsCollect) Run(e *env) error {
 }
 
 func (*blobsCollect) Help() string {
-	return help("keyroll does this automatically once a day; the command does it at once. "+
+	return terminal.Help("keyroll does this automatically once a day; the command does it at once. "+
 		"It deletes objects, each of which holds one or more blobs. Orphans are objects that remain when a process dies while it stores or deletes content. They only take up space: their keys are not stored anywhere. "+
 		"The command goes through the whole store, for all tenants of this database, while everything else runs, and never deletes a blob that is in use: "+
 		"before anything is deleted, the tables are compared with their indexes and read completely. If they contradict each other, nothing is deleted and the exit status is 1. "+

@@ -3,6 +3,7 @@ package main
 import (
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/terminal"
 )
 
 type policyLeave struct {
@@ -21,7 +22,7 @@ func (c *policyLeave) Run(e *env) error {
 }
 
 func (*policyLeave) Help() string {
-	return help("Mailboxes and workload stores move to the multi-workload policy that is assigned or else to service-managed keys, sites move to service-managed keys; "+
+	return terminal.Help("Mailboxes and workload stores move to the multi-workload policy that is assigned or else to service-managed keys, sites move to service-managed keys; "+
 		"inactive mailboxes and backups move too. The roll that moves them still needs the policy's keys: keep them until keyroll key usage "+
 		"reports that they are safe to retire. A policy that was left cannot be enabled again.",
 		"keyroll policy leave USA_mailboxes")

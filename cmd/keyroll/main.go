@@ -20,6 +20,7 @@ import (
 
 	"keyroll/api"
 	"keyroll/client"
+	"keyroll/internal/benchcommand"
 	"keyroll/internal/fail"
 	"keyroll/internal/node"
 	"keyroll/internal/terminal"
@@ -27,26 +28,30 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve        serveCommand        `cmd:"" help:"Run the whole service: vaults, API, rolls."`
-	Wait         waitCommand         `cmd:"" help:"Wait until the server of a data folder is ready."`
-	Demo         demoCommand         `cmd:"" help:"Run the documented procedure on real mail and files, and prove that nothing was changed or lost."`
-	Shell        shellCommand        `cmd:"" help:"Run cmdlets in the syntax of the Customer Key documentation."`
-	Mailbox      mailboxCommand      `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
-	Site         siteCommand         `cmd:"" help:"Sites: create, put, get, ls, list, show."`
-	Workload     workloadCommand     `cmd:"" help:"Workload stores: put, get, list."`
-	Backup       backupCommand       `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
-	Abandon      abandonCommand      `cmd:"" help:"Delete a mailbox, a site or a workload store whose key page is damaged beyond repair."`
-	Policy       policyCommand       `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
-	Roll         rollCommand         `cmd:"" help:"Rolls: list, show, watch, pause, resume, cancel."`
-	Tenant       tenantCommand       `cmd:"" help:"Tenants: create, list, show."`
-	Geo          geoCommand          `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
-	Purge        purgeCommand        `cmd:"" help:"Purges: request, approver, approve, status."`
-	Availability availabilityCommand `cmd:"" help:"Availability keys, the root keys that the service holds: roll."`
-	Key          keyCommand          `cmd:"" help:"List what each key version still protects (the ledger)."`
-	Database     databaseCommand     `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
-	Blobs        blobsCommand        `cmd:"" help:"The blob store: collect orphans."`
-	Verify       verifyCommand       `cmd:"" help:"Decrypt every wrapped key and read every item; report all that cannot be decrypted."`
-	Bench        benchCommand        `cmd:"" help:"Measure a roll and, in the same run, the upper bounds of its speed."`
+	Serve        serveCommand         `cmd:"" help:"Run the whole service: vaults, API, rolls."`
+	Wait         waitCommand          `cmd:"" help:"Wait until the server of a data folder is ready."`
+	Demo         demoCommand          `cmd:"" help:"Run the documented procedure on real mail and files, and prove that nothing was changed or lost."`
+	Shell        shellCommand         `cmd:"" help:"Run cmdlets in the syntax of the Customer Key documentation."`
+	Mailbox      mailboxCommand       `cmd:"" help:"Mailboxes: create, import, export, list, show, state."`
+	Site         siteCommand          `cmd:"" help:"Sites: create, put, get, ls, list, show."`
+	Workload     workloadCommand      `cmd:"" help:"Workload stores: put, get, list."`
+	Backup       backupCommand        `cmd:"" help:"Backups of mailboxes and sites: create, list, restore, expire."`
+	Abandon      abandonCommand       `cmd:"" help:"Delete a mailbox, a site or a workload store whose key page is damaged beyond repair."`
+	Policy       policyCommand        `cmd:"" help:"Policies: list, show, refresh, update, leave, recover."`
+	Roll         rollCommand          `cmd:"" help:"Rolls: list, show, watch, pause, resume, cancel."`
+	Tenant       tenantCommand        `cmd:"" help:"Tenants: create, list, show."`
+	Geo          geoCommand           `cmd:"" help:"Geos, the parts of a tenant that have a site policy each: create, list."`
+	Purge        purgeCommand         `cmd:"" help:"Purges: request, approver, approve, status."`
+	Token        tokenCommand         `cmd:"" help:"Tokens of people and programs, with roles: create, list, rotate, revoke."`
+	Whoami       whoAmICommand        `cmd:"" help:"Show whose token is used, and its roles."`
+	Application  applicationCommand   `cmd:"" help:"Programs that use vaults, and their secrets: create, list, remove, secret."`
+	Approval     approvalCommand      `cmd:"" help:"Acts that need a second person, and who approves them."`
+	Availability availabilityCommand  `cmd:"" help:"Availability keys, the root keys that the service holds: roll."`
+	Key          keyCommand           `cmd:"" help:"List what each key version still protects (the ledger)."`
+	Database     databaseCommand      `cmd:"" help:"The database: move it from SQLite to PostgreSQL."`
+	Blobs        blobsCommand         `cmd:"" help:"The blob store: collect orphans."`
+	Verify       verifyCommand        `cmd:"" help:"Decrypt every wrapped key and read every item; report all that cannot be decrypted."`
+	Bench        benchcommand.Command `cmd:"" help:"Measure a roll and, in the same run, the upper bounds of its speed."`
 
 	Version versionCommand `cmd:"" help:"Show the version that this binary was built from."`
 
@@ -95,7 +100,7 @@ func run(ctx context.Context, args []string, in *os.File, out, errOut io.Writer)
 		return 2
 	}
 	e := &env{ctx, terminal.Terminal{In: in, Out: out, ErrOut: errOut, JSON: c.Output == "json"}}
-	if err := parsed.Run(e); err != nil {
+	if err := parsed.Run(e, &benchcommand.Program{Context: ctx, Terminal: e.Terminal, Script: quietly, Client: localClient, Data: defaultData()}); err != nil {
 		return report(ctx, errOut, err)
 	}
 	return 0

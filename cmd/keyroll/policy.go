@@ -88,10 +88,14 @@ func (c *policyUpdate) Run(e *env) error {
 	})
 }
 
-func (e *env) printRefreshed(r api.Refreshed) error {
-	for _, w := range r.Warnings {
+func (e *env) printWarnings(all []string) {
+	for _, w := range all {
 		fmt.Fprintf(e.ErrOut, "warning: %s\n", terminal.Escape(w))
 	}
+}
+
+func (e *env) printRefreshed(r api.Refreshed) error {
+	e.printWarnings(r.Warnings)
 	return e.Object(r, func(w io.Writer) {
 		if r.Estimate != nil {
 			showEstimate(w, r.Policy.Name, *r.Estimate)
@@ -114,6 +118,9 @@ func showPolicy(w io.Writer, p api.Policy) {
 		"availability key", fmt.Sprintf("%s version %d, used by this policy only", p.AvailabilityKey, p.AvailabilityVersion), "created", terminal.Time(p.Created), "refreshed", terminal.Time(p.Refreshed)}
 	if p.Roll != nil {
 		pairs = append(pairs, "roll", p.Roll.ID, "roll state", p.Roll.State)
+	}
+	if p.PendingApproval != "" {
+		pairs = append(pairs, "waits", p.Notice())
 	}
 	terminal.Fields(w, pairs...)
 }

@@ -1,23 +1,18 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path/filepath"
 	"time"
 
 	"keyroll/api"
 	"keyroll/client"
-	"keyroll/internal/fail"
-	"keyroll/internal/files"
 	"keyroll/internal/terminal"
 )
 
 type purgeCommand struct {
 	Request  purgeRequest         `cmd:"" help:"Request the purge of a policy and of all that it protects."`
-	Approver purgeApproverCommand `cmd:"" help:"The approvers of purges: add, list."`
+	Approver purgeApproverCommand `cmd:"" help:"The same as keyroll approval approver: add, list."`
 	Approve  purgeApprove         `cmd:"" help:"Approve a purge with an approver's token; the second approval carries it out."`
 	Status   purgeStatus          `cmd:"" help:"Show the progress of one purge, or of all."`
 }
@@ -45,58 +40,28 @@ func (c *purgeRequest) Run(e *env) error {
 		if err != nil {
 			return err
 		}
+		e.printWarnings(p.Warnings)
 		return e.printPurge(p)
 	})
 }
 
+// purgeApproverCommand has the names that two commands had before other acts than purges were
+// approved.
 type purgeApproverCommand struct {
-	Add  purgeApproverAdd  `cmd:"" help:"Register an approver and write its token to a file."`
-	List purgeApproverList `cmd:"" help:"List the approvers."`
+	Add  purgeApproverAdd  `cmd:"" help:"The same as keyroll approval approver add."`
+	List purgeApproverList `cmd:"" help:"The same as keyroll approval approver list."`
 }
 
-type purgeApproverAdd struct {
-	connection
-	Name         string `arg:"" help:"Name of the person."`
-	NewTokenFile string `name:"new-token-file" type:"path" required:"" placeholder:"FILE" help:"File that the approver's token is written to, readable only by you. Hand it over and keep no copy."`
+type (
+	purgeApproverAdd  struct{ approverAdd }
+	purgeApproverList struct{ approverList }
+)
+
+func (*purgeApproverAdd) Help() string {
+	return terminal.Help("", "keyroll purge approver add dana --for contoso --new-code-file dana.code")
 }
 
-func (c *purgeApproverAdd) Run(e *env) error {
-	return c.withClient(func(k *client.Client) (err error) {
-		// The server returns the token only once, so the file is created first.
-		file, err := files.OS.Create(c.NewTokenFile)
-		if errors.Is(err, fs.ErrExist) {
-			return fail.New(api.InvalidArgument, "%s exists; a token file is not overwritten", c.NewTokenFile)
-		}
-		if err != nil {
-			return fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
-		}
-		var in api.AddPurgeApproverInput
-		in.Body.Name = c.Name
-		p, err := k.AddPurgeApprover(e, in)
-		if err != nil {
-			return errors.Join(err, file.Close(), files.OS.Remove(c.NewTokenFile))
-		}
-		_, err = io.WriteString(file, p.Token+"\n")
-		if err := errors.Join(err, file.Sync(), file.Close(), files.OS.SyncFolder(filepath.Dir(c.NewTokenFile))); err != nil {
-			return fmt.Errorf("approver %q was registered, but its token could not be stored and is lost: %w", p.Name, err)
-		}
-		return e.Object(p.PurgeApprover, func(w io.Writer) {
-			terminal.Fields(w, "name", p.Name, "created", terminal.Time(p.Created), "token file", c.NewTokenFile)
-		})
-	})
-}
-
-type purgeApproverList struct{ connection }
-
-func (c *purgeApproverList) Run(e *env) error {
-	return c.withClient(func(k *client.Client) error {
-		l, err := k.ListPurgeApprovers(e, api.None{})
-		if err != nil {
-			return err
-		}
-		return list(e, l.Items, "name created", func(p api.PurgeApprover) []any { return []any{p.Name, terminal.Time(p.Created)} })
-	})
-}
+func (*purgeApproverList) Help() string { return terminal.Help("", "keyroll purge approver list") }
 
 type purgeApprove struct {
 	connection
@@ -181,28 +146,21 @@ func (c *policyRecover) Run(e *env) error {
 }
 
 func (*purgeRequest) Help() string {
-	return help("First remove the service's permission in both vaults with Remove-AzKeyVaultAccessPolicy. From the request on the policy accepts no new containers, and the request cannot be withdrawn. "+
-		"Two approvers other than the requester then approve it; the second approval deletes the policy, marks everything that it protects as purged, and destroys the availability key.",
+	return terminal.Help("First remove the service's permission in both vaults with Remove-AzKeyVaultAccessPolicy. From the request on the policy accepts no new containers, until the request is withdrawn or rejected (keyroll approval). "+
+		"Two approvers who enrolled before the request, with codes that the requester did not issue, then approve it; the second approval deletes the policy, marks everything that it protects as purged, and destroys the availability key.",
 		"keyroll purge request USA_mailboxes --reason leaving --contact security@contoso.com")
 }
 
-func (*purgeApproverAdd) Help() string {
-	return help("An approver may approve purges and nothing else. The token is written to the file and never printed.",
-		"keyroll purge approver add dana --new-token-file dana.token")
-}
-
-func (*purgeApproverList) Help() string { return help("", "keyroll purge approver list") }
-
 func (*purgeApprove) Help() string {
-	return help("", "keyroll purge approve USA_mailboxes --token-file dana.token")
+	return terminal.Help("", "keyroll purge approve USA_mailboxes --token-file dana.token")
 }
 
 func (*purgeStatus) Help() string {
-	return help("Use the policy's GUID if another policy has been given its name. Only you can destroy the key versions that are listed.",
+	return terminal.Help("Use the policy's GUID if another policy has been given its name. Only you can destroy the key versions that are listed.",
 		"keyroll purge status", "keyroll purge status USA_mailboxes -o json")
 }
 
 func (*policyRecover) Help() string {
-	return help("For a site policy whose two customer keys are both lost. Its availability key decrypts the sites until Restore-SPODataEncryptionPolicy has put the policy under two new keys.",
+	return terminal.Help("For a site policy whose two customer keys are both lost. Its availability key decrypts the sites until Restore-SPODataEncryptionPolicy has put the policy under two new keys.",
 		"keyroll policy recover Sites")
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"keyroll/internal/benchcommand"
 	"keyroll/internal/listen"
 	"keyroll/internal/node"
 )
@@ -16,17 +17,17 @@ import (
 type serveCommand struct {
 	Data string `name:"data" type:"path" default:"${data}" env:"KEYROLL_DATA" placeholder:"DIR" help:"Data folder (default: ${default})."`
 	stores
-	Listen                string        `name:"listen" default:"127.0.0.1:8443" env:"KEYROLL_LISTEN" placeholder:"ADDRESS" help:"Address to listen on (default: ${default})."`
-	VaultDomain           string        `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults; it begins with vault. (default: vault.localhost). It is fixed at the first start."`
-	PageSlots             slots         `name:"page-slots" default:"${pageSlots}" hidden:"" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (default: ${default})."`
-	AvailabilityRollEvery time.Duration `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key is given a new version automatically (default: ${default})."`
-	RollRate              int           `name:"roll-rate" placeholder:"N" help:"Containers per second that the rolls of this node may move together (default: no limit)."`
-	NoCollect             bool          `name:"no-collect" help:"Turn off the daily deletion of blobs that the database does not reference. Use it while a database that was restored from an older copy is in use."`
-	StrictKeys            bool          `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning, and those without the recovery level Recoverable+ProtectedSubscription."`
-	MaxConnections        int           `name:"max-connections" placeholder:"N" help:"Connections at a time (default: as many as the limit on open files allows (ulimit -n), at most 4096)."`
-	MaxPerSource          int           `name:"max-connections-per-source" placeholder:"N" help:"Connections at a time from one address, or from one /64 network of IPv6 (default: half of --max-connections)."`
-	TrustedProxies        []prefix      `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Of the two limits only --max-connections applies to its connections; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
-	KeyVaultLimits        bool          `name:"key-vault-limits" help:"Apply the limits of Azure Key Vault to callers of the embedded vaults: per vault and ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys. Further requests are refused with 429."`
+	Listen                string             `name:"listen" default:"127.0.0.1:8443" env:"KEYROLL_LISTEN" placeholder:"ADDRESS" help:"Address to listen on (default: ${default})."`
+	VaultDomain           string             `name:"vault-domain" placeholder:"DOMAIN" help:"Domain of the embedded vaults; it begins with vault. (default: vault.localhost). It is fixed at the first start."`
+	PageSlots             benchcommand.Slots `name:"page-slots" default:"${pageSlots}" hidden:"" placeholder:"N" help:"Keys in a new key page, 1 to 1024 (default: ${default})."`
+	AvailabilityRollEvery time.Duration      `name:"availability-roll-every" default:"${availabilityRollEvery}" placeholder:"DURATION" help:"Age at which an availability key is given a new version automatically (default: ${default})."`
+	RollRate              int                `name:"roll-rate" placeholder:"N" help:"Containers per second that the rolls of this node may move together (default: no limit)."`
+	NoCollect             bool               `name:"no-collect" help:"Turn off the daily deletion of blobs that the database does not reference. Use it while a database that was restored from an older copy is in use."`
+	StrictKeys            bool               `name:"strict-key-checks" help:"Refuse customer keys that would otherwise get a warning, and those without the recovery level Recoverable+ProtectedSubscription."`
+	MaxConnections        int                `name:"max-connections" placeholder:"N" help:"Connections at a time (default: as many as the limit on open files allows (ulimit -n), at most 4096)."`
+	MaxPerSource          int                `name:"max-connections-per-source" placeholder:"N" help:"Connections at a time from one address, or from one /64 network of IPv6 (default: half of --max-connections)."`
+	TrustedProxies        []prefix           `name:"trusted-proxy" placeholder:"ADDRESS" help:"Address or network of a proxy or load balancer, such as 10.0.0.0/24; may be repeated. Of the two limits only --max-connections applies to its connections; --max-connections-per-source applies to the addresses in its X-Forwarded-For, which is trusted."`
+	KeyVaultLimits        bool               `name:"key-vault-limits" help:"Apply the limits of Azure Key Vault to callers of the embedded vaults: per vault and ten seconds 4,000 requests, 2,000 operations with HSM keys and 10 new keys. Further requests are refused with 429."`
 }
 
 // limits returns the limits on connections that the flags set.
@@ -76,17 +77,6 @@ func (c *serveCommand) Run(e *env) error {
 	case <-n.Done():
 	}
 	return n.Close()
-}
-
-// slots is a number of keys in a key page.
-type slots int
-
-// Validate is called by kong when flags have been read.
-func (s slots) Validate() error {
-	if s < 1 || s > 1024 {
-		return fmt.Errorf("%d is not within 1 to 1024", s)
-	}
-	return nil
 }
 
 // Validate is called by kong when flags have been read.

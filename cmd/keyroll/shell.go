@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"keyroll/internal/cmdlet/vaults"
 	"keyroll/internal/connect"
 	"keyroll/internal/fail"
+	"keyroll/internal/node"
+	"keyroll/internal/terminal"
 )
 
 type shellCommand struct {
@@ -94,4 +97,18 @@ func newShell(t connect.Target, e *env) (shell, error) {
 		options: cmdlet.Options{Service: service, Vaults: v, Out: e.Out, Err: e.ErrOut, JSON: e.JSON, Width: e.Width(), Now: time.Now},
 		close:   func() { service.Close(); transport.CloseIdleConnections() },
 	}, nil
+}
+
+// quietly runs cmdlet lines against a node of this process and discards their output.
+func quietly(ctx context.Context, n *node.Node, text string) error {
+	t, err := connect.TargetOf(n.Info)
+	if err != nil {
+		return err
+	}
+	shell, err := newShell(t, &env{ctx, terminal.Terminal{Out: io.Discard, ErrOut: io.Discard}})
+	if err != nil {
+		return err
+	}
+	defer shell.close()
+	return shell.run(ctx, text)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"keyroll/internal/fail"
 	"keyroll/internal/files"
 	"keyroll/internal/terminal"
+	"keyroll/internal/tokenfile"
 )
 
 type tenantCommand struct {
@@ -26,6 +26,7 @@ type tenantCommand struct {
 type tenantCreate struct {
 	connection
 	Name         string `arg:"" help:"Name of the tenant."`
+	Operator     bool   `help:"Its admin runs the installation too: creates tenants, and registers approvers of all of them. Give it to another person than the admin of the first tenant, so that the two can act as second persons."`
 	NewTokenFile string `name:"new-token-file" type:"path" placeholder:"FILE" help:"File that the token of the tenant's admin is written to (default with --data: tenants/GUID.token in the data folder)."`
 }
 
@@ -44,7 +45,7 @@ func (c *tenantCreate) Run(e *env) error {
 		}
 		defer func() { err = errors.Join(err, file.Discard()) }()
 		var in api.CreateTenantInput
-		in.Body.Name = c.Name
+		in.Body.Name, in.Body.Operator = c.Name, c.Operator
 		t, err := k.CreateTenant(e, in)
 		if err != nil {
 			return err
@@ -53,7 +54,7 @@ func (c *tenantCreate) Run(e *env) error {
 		if name == "" {
 			name = connect.Selection(c.connection).TokenFileOf(t.ID)
 		}
-		if err := file.write(t.AdminToken, name); err != nil {
+		if err := file.Write(t.AdminToken, name); err != nil {
 			return fmt.Errorf("tenant %q was created, but the token of its admin could not be stored and is lost: %w", t.Name, err)
 		}
 		return e.Object(createdTenant{t.Tenant, name}, func(w io.Writer) {
@@ -62,39 +63,20 @@ func (c *tenantCreate) Run(e *env) error {
 	})
 }
 
-// tokenFile is a file that a token is written to. It is created before the token is
-// requested, because the server returns a token only once.
-type tokenFile struct{ *files.Draft }
-
-func (c *tenantCreate) newTokenFile() (tokenFile, error) {
-	folder := filepath.Join(c.Data, connect.TenantsFolder)
+// newTokenFile creates the file that the token of the tenant's admin is written to.
+func (c *tenantCreate) newTokenFile() (tokenfile.File, error) {
 	switch {
 	case c.NewTokenFile != "":
-		folder = filepath.Dir(c.NewTokenFile)
-		if _, err := os.Lstat(c.NewTokenFile); err == nil {
-			return tokenFile{}, fail.New(api.InvalidArgument, "%s exists; a token file is not overwritten", c.NewTokenFile)
-		}
+		return tokenfile.Create(c.NewTokenFile)
 	case c.Server != "":
-		return tokenFile{}, fail.New(api.InvalidArgument, "a file is needed for the token of the tenant's admin").
+		return tokenfile.File{}, fail.New(api.InvalidArgument, "a file is needed for the token of the tenant's admin").
 			WithHint("name one with --new-token-file")
-	default:
-		if err := files.MkdirAll(files.OS, folder); err != nil {
-			return tokenFile{}, err
-		}
 	}
-	draft, err := files.NewDraft(files.OS, folder, ".new-")
-	if err != nil {
-		return tokenFile{}, fail.New(api.InvalidArgument, "the token file cannot be written: %w", err)
+	folder := filepath.Join(c.Data, connect.TenantsFolder)
+	if err := files.MkdirAll(files.OS, folder); err != nil {
+		return tokenfile.File{}, err
 	}
-	return tokenFile{draft}, nil
-}
-
-// write puts the token into the file and gives it its name.
-func (f tokenFile) write(token, name string) error {
-	if _, err := io.WriteString(f, token+"\n"); err != nil {
-		return err
-	}
-	return f.Replace(name)
+	return tokenfile.CreateIn(folder)
 }
 
 type tenantList struct{ connection }
@@ -161,7 +143,7 @@ func (c *tenantSet) Run(e *env) error {
 }
 
 func (*tenantSet) Help() string {
-	return help("keyroll accesses vaults in Azure with one identity for all tenants, so its operator states which tenant owns them. A directory belongs to one tenant; in "+
+	return terminal.Help("keyroll accesses vaults in Azure with one identity for all tenants, so its operator states which tenant owns them. A directory belongs to one tenant; in "+
 		"a directory that tenants share, register each vault for its tenant. Vaults that were in use before keyroll required this are registered at the start of the server, with a warning.",
 		"keyroll tenant set contoso --directory 72f988bf-86f1-41af-91ab-2d7cd011db47",
 		"keyroll tenant set contoso --vault https://contoso-a1.vault.azure.net --vault https://contoso-a2.vault.azure.net")
@@ -205,21 +187,21 @@ func (c *geoList) Run(e *env) error {
 }
 
 func (*tenantCreate) Help() string {
-	return help("Only an operator can create tenants. The admin of the first tenant, which the first start of the server created, is an operator. The new token is never printed. "+
+	return terminal.Help("Only an operator can create tenants. The admin of the first tenant, which the first start of the server created, is an operator. The new token is never printed. "+
 		"With --data it is stored in the data folder, where --tenant finds it; with --server, name a file for it.",
 		"keyroll tenant create contoso",
 		"keyroll tenant create contoso --server https://keyroll.example:8443 --token-file operator.token --new-token-file contoso.token")
 }
 
-func (*tenantList) Help() string { return help("", "keyroll tenant list -o json") }
+func (*tenantList) Help() string { return terminal.Help("", "keyroll tenant list -o json") }
 
-func (*tenantShow) Help() string { return help("", "keyroll tenant show contoso") }
+func (*tenantShow) Help() string { return terminal.Help("", "keyroll tenant show contoso") }
 
 func (*geoCreate) Help() string {
-	return help("A site belongs to the geo that had its host when the site was created, or to the default geo. "+
+	return terminal.Help("A site belongs to the geo that had its host when the site was created, or to the default geo. "+
 		"Each geo has a site policy of its own. HOST-admin.sharepoint.com is the admin site of the geo that has HOST.sharepoint.com.",
 		"keyroll geo create EU contoso-eu.sharepoint.com contoso-eu-my.sharepoint.com",
 		"keyroll geo create APC contosoapc.sharepoint.com --tenant contoso")
 }
 
-func (*geoList) Help() string { return help("", "keyroll geo list") }
+func (*geoList) Help() string { return terminal.Help("", "keyroll geo list") }

@@ -79,16 +79,16 @@ func workloadItem(name, item string) api.WorkloadItemInput {
 }
 
 func (*workloadPut) Help() string {
-	return help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant protects the stores, "+
+	return terminal.Help("An item of any size is stored whole or not at all. The multi-workload policy that is assigned to the tenant protects the stores, "+
 		"otherwise the service-managed policy.",
 		"keyroll workload put chat-messages 2026/thread-17.json thread.json",
 		"keyroll workload put sensitivity-labels labels.xml -")
 }
 
 func (*workloadGet) Help() string {
-	return help("", "keyroll workload get chat-messages 2026/thread-17.json")
+	return terminal.Help("", "keyroll workload get chat-messages 2026/thread-17.json")
 }
 
 func (*workloadList) Help() string {
-	return help("A store is created with its first item.", "keyroll workload list", "keyroll workload list chat-messages -o json")
+	return terminal.Help("A store is created with its first item.", "keyroll workload list", "keyroll workload list chat-messages -o json")
 }

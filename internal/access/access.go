@@ -3,7 +3,7 @@
 //
 // A request is authenticated by a bearer token of one of two kinds: an opaque token of
 // an admin, or a signed token, valid for one hour, that the token endpoint issues to a
-// client that presents its secret. Roles are read from the database at each request,
+// client that presents its secret: keyroll itself, or an application of the customer. Roles are read from the database at each request,
 // so that a revoked role takes effect at once. A secret that is only compared is stored
 // as the SHA-256 hash of its 32 random bytes. Secrets that the service itself needs,
 // those of its own principals and the first admin token, are stored under the seal.
@@ -17,6 +17,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,21 +29,9 @@ import (
 	"keyroll/internal/store"
 )
 
-// Role is a set of permissions of a principal in its tenant. The use of keys in vaults
-// is not permitted by roles but by each vault's access policies.
-type Role string
-
-const (
-	// Admin manages the tenant: its vaults, policies, containers and content.
-	Admin Role = "admin"
-	// Operator runs the server: it creates tenants and rolls availability keys.
-	Operator Role = "operator"
-	// Approver approves purges in its tenant, and does nothing else.
-	Approver Role = "approver"
-	// Service is keyroll itself as a principal of a tenant: it has only the
-	// permissions that access policies of vaults give it.
-	Service Role = "service"
-)
+// Service is the role of keyroll itself as a principal of a tenant: it permits no operation,
+// and management of vaults to be read.
+const Service api.Role = "service"
 
 // Application ids of the service's principals, the same in every tenant
 // (Customer Key set-up documentation).
@@ -52,23 +41,52 @@ var (
 	DataAtRestEncryption = uuid.MustParse("c066d759-24ae-40e7-a56f-027002b5d3e4")
 )
 
+// Kind says how a principal authenticates.
+type Kind string
+
+const (
+	// ByService is a principal that keyroll makes with each tenant.
+	ByService Kind = ""
+	// ByToken is a principal for which another principal made a token.
+	ByToken Kind = "token"
+	// ByCode is an approver who has not enrolled yet: its token is a one-time code.
+	ByCode Kind = "code"
+	// ByEnrolment is an approver whose token replaced a one-time code.
+	ByEnrolment Kind = "approver"
+	// ByApplication is a program that logs in with secrets of its own.
+	ByApplication Kind = "application"
+)
+
 // Principal is an authenticated caller.
 type Principal struct {
 	ID     uuid.UUID // application id and object id
 	Tenant int64
 	Name   string
-	Roles  []Role
+	Roles  []api.Role
+	Kind   Kind
+	// Issuer is who last made its secret and handed it over; uuid.Nil: the service.
+	Issuer  uuid.UUID
+	Created time.Time
+	Expires time.Time // zero: never
+	Used    time.Time // when its token was last used, to the minute; zero: never
 }
 
-// Check returns fail Forbidden, naming the principal and the role, unless the
-// principal has that role.
-func (p Principal) Check(role Role) error {
-	for _, r := range p.Roles {
-		if r == role {
-			return nil
-		}
+// Check returns fail Forbidden, naming the principal and the roles, unless the principal has
+// one of the roles.
+func (p Principal) Check(roles ...api.Role) error {
+	if p.HasAny(roles...) {
+		return nil
 	}
-	return fail.New(api.Forbidden, "principal %q (%s) does not have the role %q", p.Name, p.ID, role)
+	words := make([]string, len(roles))
+	for i, r := range roles {
+		words[i] = string(r)
+	}
+	return fail.New(api.Forbidden, "principal %q (%s) has none of the roles that permit this: %s", p.Name, p.ID, strings.Join(words, ", "))
+}
+
+// HasAny reports whether the principal has one of the roles.
+func (p Principal) HasAny(roles ...api.Role) bool {
+	return slices.ContainsFunc(p.Roles, func(r api.Role) bool { return slices.Contains(roles, r) })
 }
 
 // ServiceAudience is the audience of tokens for keyroll's own interfaces, the
@@ -152,21 +170,6 @@ func (d *Directory) storedSecret(ctx context.Context, name string) (string, erro
 		return err
 	})
 	return string(secret), err
-}
-
-// checkSecret returns the principal if the secret is its own. Otherwise it fails with
-// Unauthenticated, with the same message for an unknown principal and a wrong secret.
-func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID, secret string) (Principal, error) {
-	var p Principal
-	var hash []byte
-	err := d.db.View(ctx, func(tx *store.Tx) (err error) {
-		p, hash, err = findPrincipal(ctx, tx, tenant, id)
-		return err
-	})
-	if fail.Is(err, api.NotFound) || err == nil && !sameHash(hash, secret) {
-		return Principal{}, fail.New(api.Unauthenticated, "client %s is unknown in this tenant or its secret is wrong", id)
-	}
-	return p, err
 }
 
 func randomBytes(n int) []byte {

@@ -131,7 +131,7 @@ func TestTenantIsCreatedWithItsPrincipals(t *testing.T) {
 			}
 			for _, id := range []uuid.UUID{access.Exchange, access.SharePoint, access.DataAtRestEncryption} {
 				p, err := w.dir.Principal(ctx, tx, w.tenant.ID, id)
-				if err != nil || p.Check(access.Service) != nil || p.Check(access.Admin) == nil {
+				if err != nil || p.Check(access.Service) != nil || p.Check(api.Global) == nil {
 					t.Errorf("principal %s: %+v, %v", id, p, err)
 				}
 			}
@@ -177,7 +177,7 @@ func TestAdminTokenAuthenticatesOnlyTheAdminOfItsTenant(t *testing.T) {
 			t.Fatalf("token %q, %v", token, err)
 		}
 		p, err := w.dir.Authenticate(ctx, token)
-		if err != nil || p.Tenant != w.tenant.ID || p.Check(access.Admin) != nil {
+		if err != nil || p.Tenant != w.tenant.ID || p.Check(api.Global) != nil {
 			t.Errorf("authenticate: %+v, %v", p, err)
 		}
 		if _, err := w.dir.AdminToken(ctx, 12345); !fail.Is(err, api.NotFound) {
@@ -187,10 +187,10 @@ func TestAdminTokenAuthenticatesOnlyTheAdminOfItsTenant(t *testing.T) {
 }
 
 func TestCheckNamesPrincipalAndRole(t *testing.T) {
-	p := access.Principal{ID: access.Exchange, Name: "Office 365 Exchange Online", Roles: []access.Role{access.Service}}
-	err := p.Check(access.Admin)
+	p := access.Principal{ID: access.Exchange, Name: "Office 365 Exchange Online", Roles: []api.Role{access.Service}}
+	err := p.Check(api.Global)
 	if !fail.Is(err, api.Forbidden) || !strings.Contains(err.Error(), p.Name) ||
-		!strings.Contains(err.Error(), p.ID.String()) || !strings.Contains(err.Error(), `"admin"`) {
+		!strings.Contains(err.Error(), p.ID.String()) || !strings.Contains(err.Error(), ": global") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,14 +1,13 @@
 package access
 
 import (
-	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -24,95 +23,136 @@ const maxForm = 64 << 10
 
 // Handler serves the token endpoint (OAuth 2.0 client credentials, RFC 6749
 // 4.4) and its discovery documents (OpenID Connect Discovery 1.0) under
-// /TENANT/oauth2/v2.0/, /TENANT/v2.0/.well-known/ and /TENANT/discovery/v2.0/,
-// in the form that Azure's client libraries require.
+// /TENANT/oauth2/, /TENANT/v2.0/.well-known/ and /TENANT/discovery/v2.0/, and
+// InstanceDiscovery, in the form that Azure's client libraries require.
 func (d *Directory) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", d.serveToken)
+	mux.HandleFunc("POST /{tenant}/oauth2/token", d.serveTokenV1)
 	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", d.serveConfiguration)
 	mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", d.serveKeys)
+	mux.HandleFunc("GET "+InstanceDiscovery, d.serveInstance)
 	return mux
 }
 
-// oauthError is an error response (RFC 6749, 5.2).
-type oauthError struct {
-	status      int
-	Code        string `json:"error"`
-	Description string `json:"error_description"`
-}
-
-func (e *oauthError) Error() string { return e.Description }
-
-func invalid(status int, code, description string) *oauthError {
-	return &oauthError{status, code, description}
+// grant is a token that was issued, and for what.
+type grant struct {
+	token    string
+	resource string // as the request names it
+	issued   time.Time
 }
 
 func (d *Directory) serveToken(w http.ResponseWriter, r *http.Request) {
-	answer, err := d.token(w, r)
+	g, err := d.grant(w, r, scopeResource)
 	if err != nil {
 		d.refuse(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, answer)
+	seconds := int(tokenLifetime.Seconds())
+	writeJSON(w, http.StatusOK, tokenAnswer{Type: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds, Token: g.token})
 }
 
-func (d *Directory) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	var e *oauthError
-	if !errors.As(err, &e) {
-		if !fail.Abandoned(r.Context(), err) {
-			d.log.Error("token endpoint failed", "error", err)
-		}
-		e = invalid(http.StatusInternalServerError, "server_error", "keyroll failed to issue a token")
+// serveTokenV1 serves the older form of the request, with the field resource, whose
+// answer has its numbers as text.
+func (d *Directory) serveTokenV1(w http.ResponseWriter, r *http.Request) {
+	g, err := d.grant(w, r, namedResource)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
 	}
-	writeJSON(w, e.status, e)
+	seconds := strconv.Itoa(int(tokenLifetime.Seconds()))
+	writeJSON(w, http.StatusOK, tokenAnswerV1{
+		Type: "Bearer", ExpiresIn: seconds, ExtExpiresIn: seconds,
+		ExpiresOn: strconv.FormatInt(g.issued.Add(tokenLifetime).Unix(), 10), NotBefore: strconv.FormatInt(g.issued.Unix(), 10),
+		Resource: g.resource, Token: g.token,
+	})
 }
 
 type tokenAnswer struct {
-	Type      string `json:"token_type"`
-	ExpiresIn int    `json:"expires_in"` // seconds
-	Token     string `json:"access_token"`
+	Type         string `json:"token_type"`
+	ExpiresIn    int    `json:"expires_in"` // seconds
+	ExtExpiresIn int    `json:"ext_expires_in"`
+	Token        string `json:"access_token"`
 }
 
-func (d *Directory) token(w http.ResponseWriter, r *http.Request) (*tokenAnswer, error) {
+type tokenAnswerV1 struct {
+	Type         string `json:"token_type"`
+	ExpiresIn    string `json:"expires_in"` // seconds
+	ExtExpiresIn string `json:"ext_expires_in"`
+	ExpiresOn    string `json:"expires_on"` // Unix time
+	NotBefore    string `json:"not_before"`
+	Resource     string `json:"resource"`
+	Token        string `json:"access_token"`
+}
+
+// grant issues a token for the resource that resourceOf finds in the form.
+func (d *Directory) grant(w http.ResponseWriter, r *http.Request, resourceOf func(url.Values) (resource, error)) (grant, error) {
 	tenant, err := d.tenantOf(r)
 	if err != nil {
-		return nil, err
+		return grant{}, err
 	}
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
-		return nil, invalid(http.StatusBadRequest, "invalid_request", "the body is not application/x-www-form-urlencoded")
+		return grant{}, invalid(http.StatusBadRequest, "invalid_request", malformedRequest, "the body is not application/x-www-form-urlencoded")
 	}
 	if err := httpcheck.CheckCoding(r); err != nil {
-		return nil, invalid(http.StatusUnsupportedMediaType, "invalid_request", err.Error())
+		return grant{}, invalid(http.StatusUnsupportedMediaType, "invalid_request", malformedRequest, err.Error())
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return nil, invalid(http.StatusBadRequest, "invalid_request", "the form cannot be read")
+		return grant{}, invalid(http.StatusBadRequest, "invalid_request", malformedRequest, "the form cannot be read")
 	}
-	if r.PostForm.Get("grant_type") != "client_credentials" {
-		return nil, invalid(http.StatusBadRequest, "unsupported_grant_type", "grant_type is not client_credentials")
+	form := r.PostForm
+	switch form.Get("grant_type") {
+	case "client_credentials":
+	case "":
+		return grant{}, missing(http.StatusBadRequest, "unsupported_grant_type", "grant_type")
+	default:
+		return grant{}, invalid(http.StatusBadRequest, "unsupported_grant_type", unsupportedGrant, "grant_type is not client_credentials")
 	}
-	audience, err := d.audience(r.PostForm.Get("scope"), r.Host)
+	res, err := resourceOf(form)
 	if err != nil {
-		return nil, err
+		return grant{}, err
 	}
-	id, err := uuid.Parse(r.PostForm.Get("client_id"))
+	audience, ok := d.audience(res.uri, r.Host)
+	if !ok {
+		return grant{}, invalid(http.StatusBadRequest, res.unknown, unknownResource, "the requested resource is unknown in this tenant")
+	}
+	p, err := d.client(r, tenant)
 	if err != nil {
-		return nil, invalid(http.StatusBadRequest, "invalid_request", "client_id is not a GUID")
+		return grant{}, err
 	}
-	p, err := d.checkSecret(r.Context(), tenant.ID, id, r.PostForm.Get("client_secret"))
+	g := grant{resource: res.uri, issued: d.now()}
+	g.token, err = d.issue(p, tenant.GUID, issuer(r, tenant), audience, g.issued)
+	return g, err
+}
+
+// client returns the principal whose id and secret are in the form.
+func (d *Directory) client(r *http.Request, tenant Tenant) (Principal, error) {
+	given, secret := r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	if given == "" {
+		return Principal{}, missing(http.StatusBadRequest, "invalid_request", "client_id")
+	}
+	id, err := uuid.Parse(given)
+	if err != nil {
+		return Principal{}, invalid(http.StatusBadRequest, "invalid_request", unknownApplication, "client_id is not a GUID")
+	}
+	if secret == "" {
+		return Principal{}, missing(http.StatusUnauthorized, "invalid_client", "client_secret")
+	}
+	p, err := d.checkSecret(r.Context(), tenant.ID, id, secret)
 	if fail.Is(err, api.Unauthenticated) {
 		admit.Refused(r.Context())
-		return nil, invalid(http.StatusUnauthorized, "invalid_client", err.Error())
+		number := wrongSecret
+		if errors.Is(err, errExpired) {
+			number = expiredSecret
+		}
+		return Principal{}, invalid(http.StatusUnauthorized, "invalid_client", number, err.Error())
 	}
-	if err != nil {
-		return nil, err
-	}
-	token, err := d.issue(p, tenant.GUID, issuer(r, tenant), audience)
-	return &tokenAnswer{"Bearer", int(tokenLifetime.Seconds()), token}, err
+	return p, err
 }
 
 func (d *Directory) tenantOf(r *http.Request) (Tenant, error) {
-	unknown := invalid(http.StatusBadRequest, "invalid_request", "the path does not name a known tenant")
+	unknown := invalid(http.StatusBadRequest, "invalid_request", unknownTenant, "the path does not name a known tenant")
 	guid, err := uuid.Parse(r.PathValue("tenant"))
 	if err != nil {
 		return Tenant{}, unknown
@@ -128,9 +168,19 @@ func (d *Directory) tenantOf(r *http.Request) (Tenant, error) {
 	return t, err
 }
 
-// audience returns the audience of a token for scope. The scope must name exactly one
-// resource, as RESOURCE/.default: the vault domain, or the host of the request.
-func (d *Directory) audience(scope, host string) (string, error) {
+// resource is what a request asks a token for.
+type resource struct {
+	uri     string
+	unknown string // the error if there is no such resource
+}
+
+// scopeResource returns the resource of a scope, which must name exactly one, as
+// RESOURCE/.default.
+func scopeResource(form url.Values) (resource, error) {
+	scope := form.Get("scope")
+	if scope == "" {
+		return resource{}, missing(http.StatusBadRequest, "invalid_scope", "scope")
+	}
 	var resources []string
 	for _, s := range strings.Fields(scope) {
 		if resource, ok := strings.CutSuffix(s, "/.default"); ok {
@@ -138,18 +188,31 @@ func (d *Directory) audience(scope, host string) (string, error) {
 		}
 	}
 	if len(resources) != 1 {
-		return "", invalid(http.StatusBadRequest, "invalid_scope", "scope does not name exactly one RESOURCE/.default")
+		return resource{}, invalid(http.StatusBadRequest, "invalid_scope", invalidScope, "scope does not name exactly one RESOURCE/.default")
 	}
-	u, err := url.Parse(resources[0])
-	if err == nil && u.Scheme == "https" && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" {
-		if strings.EqualFold(u.Hostname(), d.vaultDomain) || strings.EqualFold(u.Hostname(), ManagedHSMDomain(d.vaultDomain)) {
-			return VaultAudience(u.Host), nil
-		}
-		if strings.EqualFold(u.Host, host) {
-			return ServiceAudience, nil
-		}
+	return resource{uri: resources[0], unknown: "invalid_scope"}, nil
+}
+
+// namedResource returns the resource of a request in the older form.
+func namedResource(form url.Values) (resource, error) {
+	uri := form.Get("resource")
+	if uri == "" {
+		return resource{}, missing(http.StatusBadRequest, "invalid_request", "resource")
 	}
-	return "", invalid(http.StatusBadRequest, "invalid_scope", "the resource in scope is unknown")
+	return resource{uri: uri, unknown: "invalid_resource"}, nil
+}
+
+// audience returns the audience of a token for a resource: the vault domain, or the host
+// of the request.
+func (d *Directory) audience(resource, host string) (string, bool) {
+	u, err := url.Parse(resource)
+	if err != nil || u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return "", false
+	}
+	if strings.EqualFold(u.Hostname(), d.vaultDomain) || strings.EqualFold(u.Hostname(), ManagedHSMDomain(d.vaultDomain)) {
+		return VaultAudience(u.Host), true
+	}
+	return ServiceAudience, strings.EqualFold(u.Host, host)
 }
 
 // VaultAudience is the audience of tokens for the vaults under domain, which has the
@@ -160,48 +223,4 @@ func VaultAudience(domain string) string { return "https://" + strings.ToLower(d
 // Managed HSMs. It differs in the first label.
 func ManagedHSMDomain(vaultDomain string) string {
 	return "managedhsm." + strings.TrimPrefix(vaultDomain, "vault.")
-}
-
-func issuer(r *http.Request, t Tenant) string { return authority(r, t) + "/v2.0" }
-
-func authority(r *http.Request, t Tenant) string { return "https://" + r.Host + "/" + t.GUID.String() }
-
-func (d *Directory) serveConfiguration(w http.ResponseWriter, r *http.Request) {
-	t, err := d.tenantOf(r)
-	if err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	base := authority(r, t)
-	writeJSON(w, http.StatusOK, map[string]any{
-		"issuer":                                issuer(r, t),
-		"authorization_endpoint":                base + "/oauth2/v2.0/authorize",
-		"token_endpoint":                        base + "/oauth2/v2.0/token",
-		"jwks_uri":                              base + "/discovery/v2.0/keys",
-		"response_types_supported":              []string{"token"},
-		"grant_types_supported":                 []string{"client_credentials"},
-		"subject_types_supported":               []string{"public"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
-		"id_token_signing_alg_values_supported": []string{"EdDSA"},
-	})
-}
-
-// serveKeys returns the public key of the tokens (RFC 8037).
-func (d *Directory) serveKeys(w http.ResponseWriter, r *http.Request) {
-	if _, err := d.tenantOf(r); err != nil {
-		d.refuse(w, r, err)
-		return
-	}
-	public := d.signer.Public().(ed25519.PublicKey)
-	writeJSON(w, http.StatusOK, map[string]any{"keys": []map[string]string{{
-		"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": d.signerID,
-		"x": base64.RawURLEncoding.EncodeToString(public),
-	}}})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
 }

@@ -26,13 +26,22 @@ const (
 	firstTenant      = selectTenant + ` ORDER BY id LIMIT 1`
 	updateTenantMade = `UPDATE tenant SET made = 1 WHERE id = ?1 AND made = 0`
 
-	insertPrincipal = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6)`
-	selectPrincipal   = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE tenant = ?1 AND id = ?2`
-	selectPrincipalOf = `SELECT p.tenant, p.id, p.name, p.roles, p.secret_hash FROM tenant t JOIN principal p ON p.tenant = t.id
-		WHERE t.guid = ?1 AND p.id = ?2`
-	selectPrincipals        = `SELECT id, name, roles, created FROM principal WHERE tenant = ?1 ORDER BY created, id`
-	selectPrincipalBySecret = `SELECT tenant, id, name, roles, secret_hash FROM principal WHERE secret_hash = ?1`
+	principalColumns = `p.tenant, p.id, p.name, p.roles, p.secret_hash, p.kind, p.issuer, p.created, p.expires, p.used`
+	insertPrincipal  = `INSERT INTO principal (tenant, id, name, roles, secret_hash, created, kind, issuer, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`
+	selectPrincipal  = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 AND p.id = ?2 AND p.revoked = 0`
+	// selectPrincipalOf finds the principal of a tenant with a GUID.
+	selectPrincipalOf = `SELECT ` + principalColumns + ` FROM tenant t JOIN principal p ON p.tenant = t.id
+		WHERE t.guid = ?1 AND p.id = ?2 AND p.revoked = 0`
+	selectPrincipals        = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 AND p.revoked = 0 ORDER BY p.created, p.id`
+	selectAllPrincipals     = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 ORDER BY p.created, p.id`
+	selectPrincipalBySecret = `SELECT ` + principalColumns + ` FROM principal p WHERE p.secret_hash = ?1 AND p.revoked = 0`
+	selectIssuer            = `SELECT issuer FROM principal WHERE tenant = ?1 AND id = ?2`
+
+	updateSecret = `UPDATE principal SET secret_hash = ?3, kind = ?4, issuer = ?5, created = ?6, expires = ?7, roles = ?8, used = 0
+		WHERE tenant = ?1 AND id = ?2 AND secret_hash = ?9 AND revoked = 0`
+	// revokePrincipal keeps the row, because its name belongs to what the principal did.
+	revokePrincipal = `UPDATE principal SET secret_hash = ?3, revoked = ?4 WHERE tenant = ?1 AND id = ?2 AND revoked = 0`
+	updateUsed      = `UPDATE principal SET used = ?3 WHERE tenant = ?1 AND id = ?2 AND used < ?3`
 )
 
 func scanTenant(row store.Scanner) (Tenant, error) {
@@ -77,21 +86,60 @@ func findBySecret(ctx context.Context, tx *store.Tx, hash []byte) (Principal, er
 }
 
 func scanPrincipal(row store.Scanner) (p Principal, hash []byte, err error) {
-	var id, roles string
-	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash); err != nil {
+	var id, roles, issuer string
+	var created, expires, used int64
+	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash, &p.Kind, &issuer, &created, &expires, &used); err != nil {
 		return Principal{}, nil, err
 	}
 	for _, r := range strings.Fields(roles) {
-		p.Roles = append(p.Roles, Role(r))
+		if r == storedGlobal {
+			r = string(api.Global)
+		}
+		p.Roles = append(p.Roles, api.Role(r))
+	}
+	p.Created, p.Expires, p.Used = time.UnixMilli(created), timeOrZero(expires), timeOrZero(used)
+	if issuer != "" {
+		if p.Issuer, err = uuid.Parse(issuer); err != nil {
+			return Principal{}, nil, err
+		}
 	}
 	p.ID, err = uuid.Parse(id)
 	return p, hash, err
 }
 
-func joinRoles(roles []Role) string {
+// storedGlobal is the word for the role global in the database, which earlier versions read.
+const storedGlobal = "admin"
+
+func joinRoles(roles []api.Role) string {
 	words := make([]string, len(roles))
 	for i, r := range roles {
-		words[i] = string(r)
+		if words[i] = string(r); r == api.Global {
+			words[i] = storedGlobal
+		}
 	}
 	return strings.Join(words, " ")
+}
+
+// timeOrZero returns a stored time, and the zero time for 0.
+func timeOrZero(milli int64) time.Time {
+	if milli == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(milli)
+}
+
+// milliOrZero is the stored form of a time.
+func milliOrZero(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// idOrEmpty is the stored form of an id; uuid.Nil is none.
+func idOrEmpty(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
 }

@@ -38,7 +38,7 @@ var servicePrincipals = []struct {
 // The tenant is complete after FinishTenant: until then it is in no list, and creating a
 // tenant of that name returns it. So the creation of everything else that a tenant needs
 // may be interrupted at any point, and is then repeated.
-func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string, more ...Role) (Tenant, error) {
+func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string, more ...api.Role) (Tenant, error) {
 	if err := checkName("create tenant", name); err != nil {
 		return Tenant{}, err
 	}
@@ -58,12 +58,12 @@ func (d *Directory) CreateTenant(ctx context.Context, tx *store.Tx, name string,
 		return unfinished, err
 	}
 	for _, s := range servicePrincipals {
-		p := Principal{ID: s.id, Tenant: t.ID, Name: s.name, Roles: []Role{Service}}
+		p := Principal{ID: s.id, Tenant: t.ID, Name: s.name, Roles: []api.Role{Service}}
 		if err := d.add(ctx, tx, p, clientSecretName(t.ID, s.id), ""); err != nil {
 			return Tenant{}, err
 		}
 	}
-	admin := Principal{ID: uuid.New(), Tenant: t.ID, Name: "admin", Roles: append([]Role{Admin}, more...)}
+	admin := Principal{ID: uuid.New(), Tenant: t.ID, Name: "admin", Roles: append([]api.Role{api.Global}, more...)}
 	return t, d.add(ctx, tx, admin, adminTokenName(t.ID), adminTokenPrefix)
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/fail"
@@ -81,7 +83,7 @@ func TestRolesOfATenantsAdmin(t *testing.T) {
 		w := newDirectory(t, db)
 		var first access.Tenant
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
-			first, err = w.dir.CreateTenant(ctx, tx, "first", access.Operator)
+			first, err = w.dir.CreateTenant(ctx, tx, "first", api.Operator)
 			return err
 		})
 		if err != nil {
@@ -93,7 +95,7 @@ func TestRolesOfATenantsAdmin(t *testing.T) {
 				t.Fatal(err)
 			}
 			p, err := w.dir.Authenticate(ctx, token)
-			if err != nil || p.Check(access.Admin) != nil || (p.Check(access.Operator) == nil) != operator || p.Check(access.Approver) == nil {
+			if err != nil || p.Check(api.Global) != nil || (p.Check(api.Operator) == nil) != operator || p.Check(api.Approver) == nil {
 				t.Errorf("%+v, %v", p, err)
 			}
 		}
@@ -107,18 +109,18 @@ func TestPrincipalIsAddedWithItsOwnToken(t *testing.T) {
 		var added access.Principal
 		var token string
 		err := db.InTx(ctx, func(tx *store.Tx) (err error) {
-			added, token, err = w.dir.AddPrincipal(ctx, tx, w.tenant.ID, "carol", access.Approver)
+			added, token, err = w.dir.AddToken(ctx, tx, access.Principal{Tenant: w.tenant.ID, Name: "carol", Roles: []api.Role{api.Approver}, Kind: access.ByToken, Created: w.now}, uuid.Nil)
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		p, err := w.dir.Authenticate(ctx, token)
-		if err != nil || p.ID != added.ID || p.Tenant != w.tenant.ID || p.Name != "carol" || p.Check(access.Approver) != nil || p.Check(access.Admin) == nil {
+		if err != nil || p.ID != added.ID || p.Tenant != w.tenant.ID || p.Name != "carol" || p.Check(api.Approver) != nil || p.Check(api.Global) == nil {
 			t.Errorf("%+v, %v", p, err)
 		}
 		err = db.InTx(ctx, func(tx *store.Tx) error {
-			_, _, err := w.dir.AddPrincipal(ctx, tx, w.tenant.ID, "", access.Approver)
+			_, _, err := w.dir.AddToken(ctx, tx, access.Principal{Tenant: w.tenant.ID}, uuid.Nil)
 			return err
 		})
 		if !fail.Is(err, api.InvalidArgument) {

@@ -30,9 +30,8 @@ type claims struct {
 	AppID    string `json:"appid"`
 }
 
-// issue signs a token for p with EdDSA (RFC 8037).
-func (d *Directory) issue(p Principal, tenant uuid.UUID, issuer, audience string) (string, error) {
-	now := d.now()
+// issue signs a token for p with EdDSA (RFC 8037), valid from now on.
+func (d *Directory) issue(p Principal, tenant uuid.UUID, issuer, audience string, now time.Time) (string, error) {
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuer,
@@ -72,7 +71,25 @@ func (d *Directory) AuthenticateFor(ctx context.Context, bearer, audience string
 	if fail.Is(err, api.Unauthenticated) && bearer != "" {
 		admit.Refused(ctx)
 	}
+	if err == nil && token.opaque != "" {
+		err = d.recordUse(ctx, p)
+	}
 	return p, err
+}
+
+// usedEvery is how exactly the last use of a token is recorded.
+const usedEvery = time.Minute
+
+// recordUse records when a token was last used.
+func (d *Directory) recordUse(ctx context.Context, p Principal) error {
+	now := d.now()
+	if p.Kind == ByService || now.Sub(p.Used) < usedEvery {
+		return nil
+	}
+	return d.db.Append(ctx, func(ctx context.Context, tx *store.Tx) error {
+		_, err := tx.Exec(ctx, updateUsed, p.Tenant, p.ID.String(), now.UnixMilli())
+		return err
+	})
 }
 
 // Token is a bearer token after the checks that need no database.
@@ -114,7 +131,10 @@ func (d *Directory) TokenPrincipal(ctx context.Context, tx *store.Tx, t Token) (
 	if t.opaque != "" {
 		p, err := findBySecret(ctx, tx, hashSecret(t.opaque))
 		if fail.Is(err, api.NotFound) {
-			err = fail.New(api.Unauthenticated, "the token is not known")
+			err = fail.New(api.Unauthenticated, "the token is not known, or it was revoked")
+		}
+		if err == nil && !p.Expires.IsZero() && !d.now().Before(p.Expires) {
+			err = fail.New(api.Unauthenticated, "the token of %q expired at %s", p.Name, p.Expires.UTC().Format(time.RFC3339)).WithHint("ask for a new one: keyroll token rotate")
 		}
 		return p, err
 	}

@@ -111,7 +111,10 @@ var packages = []row{
 	{"internal/upkeep", "", "runs any job"},
 	{"internal/verify", "api internal/container internal/content internal/envelope internal/fail internal/items internal/keypage internal/policy internal/roll internal/store",
 		"decrypts what all packages store, and reads which rolls have finished"},
-	{"internal/service", "api internal/access internal/audit internal/backup internal/collect internal/compact internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/policy internal/profiles " +
+	{"internal/approval", "api internal/fail internal/lease internal/retry internal/store", "who may approve what; does no act itself"},
+	{"internal/operation", "api internal/access internal/audit internal/fail internal/store", "the frame of every operation: roles and audit entries; not what it does"},
+	{"internal/principals", "api internal/access internal/approval internal/audit internal/fail internal/operation internal/store", "operations on credentials; knows no policy and no content"},
+	{"internal/service", "api internal/access internal/approval internal/audit internal/backup internal/collect internal/compact internal/container internal/content internal/depth internal/envelope internal/fail internal/fault internal/items internal/keypage internal/lease internal/operation internal/policy internal/principals internal/profiles " +
 		"internal/purge internal/renew internal/roll internal/store internal/upkeep internal/verify", "the single entry point to the packages above; not to the vaults"},
 	{"internal/server", "api internal/access internal/admit internal/audit internal/fail internal/httpcheck internal/service", "HTTP over the methods of the service; its table names each once"},
 	{"internal/vault/azure", "api internal/admit internal/fail internal/httpcheck", "what Azure's REST interfaces prescribe for any service; no vault and no key"},
@@ -128,7 +131,9 @@ var packages = []row{
 	{"internal/demo", "api client internal/fail", "uses only public interfaces"},
 	{"internal/bench", "api client internal/container internal/content internal/envelope internal/fail internal/items internal/keypage internal/node internal/policy internal/roll internal/store",
 		"fills and reads pages in bulk, and omits the cryptography to measure the rest"},
-	{"cmd/keyroll", "api client internal/bench internal/cmdlet internal/cmdlet/vaults internal/connect internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store internal/terminal",
+	{"internal/tokenfile", "api internal/fail internal/files", "files that hold one token each"},
+	{"internal/benchcommand", "api client internal/bench internal/fail internal/node internal/terminal", "flags and printing of the benchmarks"},
+	{"cmd/keyroll", "api client internal/benchcommand internal/cmdlet internal/cmdlet/vaults internal/connect internal/container internal/demo internal/fail internal/files internal/listen internal/node internal/store internal/terminal internal/tokenfile",
 		"flags and wiring; container for the kinds of names, store for offline use"},
 
 	{"docs/scale", "", "the arithmetic of docs/scale.md: flags in, tables out"},

@@ -56,6 +56,7 @@ const (
 	guid2 = "22222222-2222-2222-2222-222222222222"
 	guid3 = "33333333-3333-3333-3333-333333333333"
 	guid4 = "44444444-4444-4444-4444-444444444444"
+	guid5 = "55555555-5555-5555-5555-555555555555"
 )
 
 func keyVersion(vault, key string, n int) api.KeyVersion {
@@ -229,6 +230,39 @@ func (r *recorder) ReplacePolicyKeys(_ context.Context, in api.ReplacePolicyKeys
 
 func (r *recorder) LeavePolicy(_ context.Context, in api.LeavePolicyInput) (api.Refreshed, error) {
 	return api.Refreshed{}, r.change("LeavePolicy", in.DryRun, "%s", in.Policy)
+}
+
+const secretText = "S3cretOfPayroll"
+
+func (r *recorder) CreateApplication(_ context.Context, in api.CreateApplicationInput) (api.CreatedApplication, error) {
+	made := api.CreatedApplication{ApplicationInfo: api.ApplicationInfo{ID: guid5, Name: in.Body.Name, Created: day, Secrets: []api.Credential{{ID: guid2, Created: day, Expires: in.Body.Expires}}}}
+	if !in.Body.DryRun {
+		made.Secret = secretText
+	}
+	return made, r.change("CreateApplication", in.Body.DryRun, "%s %s", in.Body.Name, in.Body.Expires.Format(time.DateOnly))
+}
+
+func (r *recorder) ListApplications(context.Context, api.None) (api.List[api.ApplicationInfo], error) {
+	return api.List[api.ApplicationInfo]{Items: []api.ApplicationInfo{
+		{ID: guid5, Name: "Payroll", Created: day, Secrets: []api.Credential{{ID: guid2, Created: day, Expires: day.AddDate(1, 0, 0)}, {ID: guid3, Created: day, Expires: day.AddDate(2, 0, 0)}}},
+		{ID: guid4, Name: "Archive", Created: day, Secrets: []api.Credential{}},
+	}}, r.call("ListApplications", "")
+}
+
+func (r *recorder) RemoveApplication(_ context.Context, in api.RemoveApplicationInput) (api.None, error) {
+	return api.None{}, r.change("RemoveApplication", in.DryRun, "%s", in.Application)
+}
+
+func (r *recorder) AddApplicationCredential(_ context.Context, in api.AddApplicationCredentialInput) (api.CreatedCredential, error) {
+	made := api.CreatedCredential{Credential: api.Credential{ID: guid4, Created: day, Expires: in.Body.Expires}}
+	if !in.Body.DryRun {
+		made.Secret = secretText
+	}
+	return made, r.change("AddApplicationCredential", in.Body.DryRun, "%s %s", in.Application, in.Body.Expires.Format(time.DateOnly))
+}
+
+func (r *recorder) RemoveApplicationCredential(_ context.Context, in api.RemoveApplicationCredentialInput) (api.None, error) {
+	return api.None{}, r.change("RemoveApplicationCredential", in.DryRun, "%s %s", in.Application, in.Credential)
 }
 
 func (r *recorder) TestPolicy(_ context.Context, in api.PolicyInput) (api.List[api.Probe], error) {

@@ -179,7 +179,8 @@ func (c *Call) assign(ctx context.Context, mailbox, policy string) error {
 	in := api.AssignMailboxInput{MailboxInput: api.MailboxInput{Mailbox: mailbox}}
 	in.Body.Policy, in.Body.DryRunOption = policy, c.dryRun()
 	return c.change(ctx, func() (*Object, error) {
-		_, err := c.Service.AssignMailbox(ctx, in)
+		m, err := c.Service.AssignMailbox(ctx, in)
+		c.printPending(m.Pending)
 		return nil, err
 	}, "Assign %s to mailbox %s", to, mailbox)
 }

@@ -163,6 +163,13 @@ func newPolicy(kind api.PolicyKind) func(context.Context, *Call) error {
 	}
 }
 
+// printPending says that an act waits for an approver, if it does.
+func (c *Call) printPending(p api.Pending) {
+	if notice := p.Notice(); notice != "" {
+		c.warn("%s", notice)
+	}
+}
+
 // printWarnings prints the warnings of a check, and the limit of a result unless it is empty.
 func (c *Call) printWarnings(all []string, limit string) {
 	for _, w := range all {
@@ -279,7 +286,7 @@ func (c *Call) policyAct(name string) (what string, act func(context.Context, ap
 			purge, err := c.Service.RequestPurge(ctx, in)
 			if err == nil && !in.Body.DryRun {
 				c.warn("the purge of policy %s waits for two approvers: keyroll purge status %s shows them", purge.Policy, purge.Policy)
-				c.printWarnings(nil, purge.Limit)
+				c.printWarnings(purge.Warnings, purge.Limit)
 			}
 			return err
 		}

@@ -36,6 +36,12 @@ type Service interface {
 	RestoreSites(context.Context, api.RestoreSitesInput) (api.Policy, error)
 	RequestPurge(context.Context, api.RequestPurgeInput) (api.Purge, error)
 
+	CreateApplication(context.Context, api.CreateApplicationInput) (api.CreatedApplication, error)
+	ListApplications(context.Context, api.None) (api.List[api.ApplicationInfo], error)
+	RemoveApplication(context.Context, api.RemoveApplicationInput) (api.None, error)
+	AddApplicationCredential(context.Context, api.AddApplicationCredentialInput) (api.CreatedCredential, error)
+	RemoveApplicationCredential(context.Context, api.RemoveApplicationCredentialInput) (api.None, error)
+
 	ListGeos(context.Context, api.ListInput) (api.List[api.Geo], error)
 	ListKeyUsage(context.Context, api.KeyUsageInput) (api.List[api.KeyUsage], error)
 }

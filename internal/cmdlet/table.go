@@ -22,6 +22,7 @@ func families() []family {
 	all := []family{
 		{"Key vaults", vaultCmdlets()},
 		{"Keys", keyCmdlets()},
+		{"Applications", applicationCmdlets()},
 		{"Subscriptions", subscriptionCmdlets()},
 		{"Mailbox policies", policyCmdlets()},
 		{"Multi-workload policies", workloadCmdlets()},

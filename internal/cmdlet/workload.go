@@ -45,6 +45,7 @@ func assignTenant(ctx context.Context, c *Call) error {
 		return c.change(ctx, func() (*Object, error) {
 			done, err := c.Service.LeavePolicy(ctx, api.LeavePolicyInput{PolicyInput: api.PolicyInput{Policy: p.ID}, DryRun: c.flag("WhatIf")})
 			c.printWarnings(done.Warnings, done.Limit)
+			c.printPending(done.Policy.Pending)
 			return nil, err
 		}, "End policy %s, and return all that it protects to service-managed keys", p.Name)
 	}
@@ -53,6 +54,7 @@ func assignTenant(ctx context.Context, c *Call) error {
 	return c.change(ctx, func() (*Object, error) {
 		p, err := c.Service.AssignPolicy(ctx, in)
 		c.printWarnings(p.Warnings, "")
+		c.printPending(p.Pending)
 		return nil, err
 	}, "Assign policy %s to the tenant", name)
 }

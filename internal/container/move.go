@@ -100,6 +100,9 @@ type PreparedMove struct {
 	keys      []movedKeys   // of each of moves()
 }
 
+// From is the policy key that the container's key is under before the move.
+func (p *PreparedMove) From() int64 { return p.at.page.Parent }
+
 // movePoints are the fault points before and after the commit of a move.
 type movePoints struct{ before, after func() }
 

@@ -116,6 +116,9 @@ var acts = map[string]func(ctx context.Context, w *damagedNode) error{
 		in.Body.Name, in.Body.Policy = fmt.Sprintf("new%d@contoso.com", w.n), nodetest.MailboxPolicy
 		return ignore(w.Client.CreateMailbox(ctx, in))
 	},
+	"list approvals": func(ctx context.Context, w *damagedNode) error {
+		return whole(w.Client.ListApprovals(ctx, api.ListApprovalsInput{}))
+	},
 	"list sites": func(ctx context.Context, w *damagedNode) error {
 		return whole(w.Client.ListSites(ctx, api.ListInput{}))
 	},
@@ -284,6 +287,7 @@ var injuries = []corruption{
 	{"geo_host.host_hash", `id > 0`, "", "", "geo host"},
 	{"purge.reason", `policy > 0`, "list purges", api.Damaged, ""},
 	{"purge.contact", `policy > 0`, "list purges", api.Damaged, ""},
+	{"approval_request.target", `id > 0`, "list approvals", api.Damaged, ""},
 	{"vault_key_version.sealed", lastKey, "", "", "vault key"},
 	{"vault_key_version.public", lastKey, "", "", "vault key"},
 	{"audit_entry.actor", anyText, "", "", ""},
@@ -293,11 +297,14 @@ var injuries = []corruption{
 // elsewhere are the columns of encrypted or authenticated bytes without an injury in
 // this table, with the test that covers them.
 var elsewhere = map[string]string{
-	"mail_import.digest":    "a hash, not a seal: the import takes the mail for another one and stores all of it",
-	"principal.secret_hash": "a hash, not a seal: a token that does not fit it is not known",
-	"seal_check.value":      "read at start: TestDatabaseOfAnotherSealIsRefused",
-	"secret.sealed":         "read at start: the seal's tests",
-	"vault_person.name":     "the vault's: it names the person in its error",
+	"approval_request.input":   "opened when the act is done: a damaged one ends as failed",
+	"approval_request.outcome": "shown like the target",
+	"credential.hash":          "a hash, not a seal: a secret that does not fit it is wrong",
+	"mail_import.digest":       "a hash, not a seal: the import takes the mail for another one and stores all of it",
+	"principal.secret_hash":    "a hash, not a seal: a token that does not fit it is not known",
+	"seal_check.value":         "read at start: TestDatabaseOfAnotherSealIsRefused",
+	"secret.sealed":            "read at start: the seal's tests",
+	"vault_person.name":        "the vault's: it names the person in its error",
 }
 
 // Every key version of the embedded vaults that cannot be decrypted under the seal is

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"keyroll/internal/access"
 	"keyroll/internal/vault"
 )
 
@@ -27,7 +28,7 @@ func (f dispatcher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.vault.ServeHTTP(w, r)
 	case first == "subscriptions":
 		f.management.ServeHTTP(w, r)
-	case notTenant == nil:
+	case notTenant == nil, r.URL.Path == access.InstanceDiscovery:
 		f.tokens.ServeHTTP(w, r)
 	default:
 		f.service.ServeHTTP(w, r)

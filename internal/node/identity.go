@@ -43,7 +43,7 @@ func openIdentity(ctx context.Context, f *foundation, address *net.TCPAddr) (*id
 	err = f.db.InTx(ctx, func(tx *store.Tx) error {
 		i.tenant, err = directory.FirstTenant(ctx, tx)
 		if fail.Is(err, api.NotFound) {
-			i.tenant, err = directory.CreateTenant(ctx, tx, defaultTenant, access.Operator)
+			i.tenant, err = directory.CreateTenant(ctx, tx, defaultTenant, api.Operator)
 		}
 		return err
 	})

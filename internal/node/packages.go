@@ -83,7 +83,7 @@ func connect(ctx context.Context, f *foundation, id *identity, s *stores) (*Pack
 	verifier := verify.New(f.db, p.Policies, p.Containers, p.Items, p.Contents)
 	verifier.Vaults = p.vaults
 	p.Service = service.New(service.Config{DB: f.db, Access: id.directory, Policies: p.Policies, Purger: p.Purger, Containers: p.Containers, Items: p.Items, Contents: p.Contents, Backups: p.Backups, Collector: p.Collector, Compactor: p.Compactor, Renewer: p.Renewer,
-		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID})
+		Roller: p.Roller, Verifier: verifier, Audit: log, Upkeep: p.Upkeep, Keys: s.keys, PageSlots: o.PageSlots, Now: o.now, Logger: o.Logger, TenantGUID: id.tenantGUID, Leases: f.leases})
 	return p, nil
 }
 

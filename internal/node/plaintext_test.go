@@ -277,6 +277,13 @@ func addTokens(t *testing.T, w *nodetest.World, h *haystack) {
 		}
 		h.add(t, needle{what: "the client secret of " + id.String(), text: []byte(secret)})
 	}
+	var create api.CreateApplicationInput
+	create.Body.Name = "Payroll"
+	application, err := w.Client.CreateApplication(ctx, create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.add(t, needle{what: "the secret of an application", text: []byte(application.Secret)})
 	secret, err := directory.ClientSecret(ctx, w.Node.Tenant.ID, access.Exchange)
 	if err != nil {
 		t.Fatal(err)

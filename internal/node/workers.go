@@ -33,7 +33,7 @@ func newWorkers(f *foundation, id *identity, p *Packages, evicted <-chan struct{
 // run starts the workers.
 func (w *workers) run(ctx context.Context) {
 	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	work := []func(context.Context){w.packages.Roller.Run, w.packages.Upkeep.Run, w.packages.Purger.Run, w.maintainDaily,
+	work := []func(context.Context){w.packages.Roller.Run, w.packages.Upkeep.Run, w.packages.Purger.Run, w.packages.Service.Approvals().Run, w.maintainDaily,
 		w.daily("availability keys", w.ageRoll.RollDue), w.daily("local wraps", w.packages.Policies.ReplaceVaultMade)}
 	if !w.base.options.NoCollect {
 		work = append(work, w.collectDaily)

@@ -6,9 +6,11 @@ import (
 
 	"keyroll/api"
 	"keyroll/internal/envelope"
+	"keyroll/internal/fail"
 	"keyroll/internal/keyhealth"
 	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
+	"keyroll/internal/store"
 )
 
 // rootOf names a customer key version of a revision as its policy uses it.
@@ -35,6 +37,34 @@ func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revision
 		roots = append(roots, keyhealth.NamedRoot{Root: r.rootOf(tenant, root.kv), Name: root.name})
 	}
 	return keyhealth.ClassifyFailure(ctx, p.db, roots, failed)
+}
+
+// Refused reports whether a policy key is revoked as far as its vaults have last said: no
+// customer key serves, and at least one has refused. It calls no vault.
+func (p *Policies) Refused(ctx context.Context, tenant, policyKey int64) (refused bool, err error) {
+	err = p.db.View(ctx, func(tx *store.Tx) error {
+		refused = false
+		r, err := keptRevision(ctx, tx, tenant, policyKey)
+		if fail.Is(err, api.NotFound) { // nothing is under it any more
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, root := range customerRoots(profiles.Of(r.Kind), r) {
+			h, err := keyhealth.Of(ctx, tx, r.rootOf(tenant, root.kv))
+			if err != nil {
+				return err
+			}
+			if h.State == api.Serves {
+				refused = false
+				return nil
+			}
+			refused = refused || h.State == api.Refused
+		}
+		return nil
+	})
+	return refused, err
 }
 
 // healthOf returns the recorded health of a customer key version of a policy, nil if kv

@@ -85,6 +85,14 @@ func (p *Policies) RequestPurge(ctx context.Context, tx *store.Tx, tenant, polic
 	return pol, setPurgeRequested(ctx, tx, pol)
 }
 
+// WithdrawPurge undoes RequestPurge, in tx.
+func (p *Policies) WithdrawPurge(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
+	if err := tx.Lock(ctx, policy, true); err != nil {
+		return err
+	}
+	return clearPurgeRequested(ctx, tx, tenant, policy)
+}
+
 // Delete deletes a policy in tx: it covers nothing, none of its keys can be opened by
 // any caller, and its name is free. Its row stays to resolve its GUIDs.
 func (p *Policies) Delete(ctx context.Context, tx *store.Tx, tenant, policy int64) error {

@@ -14,6 +14,15 @@ func setPurgeRequested(ctx context.Context, tx *store.Tx, pol Policy) error {
 	return err
 }
 
+// clearPurgeRequested is the inverse of setPurgeRequested, except for the recovery mode.
+func clearPurgeRequested(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
+	n, err := tx.Exec(ctx, `UPDATE policy SET purge = 0 WHERE tenant = ?1 AND id = ?2 AND purge = ?3`, tenant, policy, int(PurgeRequested))
+	if err == nil && n != 1 {
+		err = store.ErrOutdated
+	}
+	return err
+}
+
 // setPurged takes a policy out of service; its name is free from then on.
 func setPurged(ctx context.Context, tx *store.Tx, tenant, policy int64) error {
 	_, err := tx.Exec(ctx, `UPDATE policy SET purge = ?3, enabled = 0, assigned = 0, recovery = 0, name_key = guid WHERE tenant = ?1 AND id = ?2`,

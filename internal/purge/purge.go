@@ -23,8 +23,8 @@ import (
 	"keyroll/internal/store"
 )
 
-// approvals is the number of approvals that a purge needs.
-const approvals = 2
+// Approvals is the number of approvals that a purge needs.
+const Approvals = 2
 
 // Purge is a purge as it is stored in the database. A step that is not done has the
 // zero time.
@@ -53,7 +53,7 @@ func (p Purge) State() api.PurgeState {
 	switch {
 	case !p.KeyDestroyed.IsZero():
 		return api.Purged
-	case len(p.Approvals) >= approvals:
+	case len(p.Approvals) >= Approvals:
 		return api.PurgeApproved
 	}
 	return api.PurgeRequested
@@ -108,6 +108,36 @@ func Find(ctx context.Context, tx *store.Tx, tenant, policy int64) (Purge, error
 // List returns the first limit purges of a tenant with an id above after, the oldest first.
 func List(ctx context.Context, tx *store.Tx, tenant, after int64, limit int) ([]Purge, error) {
 	return selectPurges(ctx, tx, `tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3`, tenant, after, limit)
+}
+
+// ByID returns a purge of a tenant; fail NotFound.
+func ByID(ctx context.Context, tx *store.Tx, tenant, id int64) (Purge, error) {
+	list, err := selectPurges(ctx, tx, `tenant = ?1 AND id = ?2`, tenant, id)
+	if err == nil && len(list) == 0 {
+		err = fail.New(api.NotFound, "purge %d does not exist", id)
+	}
+	if err != nil {
+		return Purge{}, err
+	}
+	return list[0], nil
+}
+
+// Withdraw removes a purge that is not approved, and returns its policy.
+func Withdraw(ctx context.Context, tx *store.Tx, tenant, id int64) (policy int64, err error) {
+	p, err := ByID(ctx, tx, tenant, id)
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.Lock(ctx, p.Policy, true); err != nil {
+		return 0, err
+	}
+	if p, err = ByID(ctx, tx, tenant, id); err != nil {
+		return 0, err
+	}
+	if p.State() != api.PurgeRequested {
+		return 0, fail.New(api.Conflict, "the purge is %s and can no longer be withdrawn", p.State())
+	}
+	return p.Policy, remove(ctx, tx, p)
 }
 
 // Request inserts a purge in the transaction that records it at its policy.

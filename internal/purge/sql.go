@@ -24,6 +24,16 @@ func insertApproval(ctx context.Context, tx *store.Tx, p Purge, a Approval) erro
 	return err
 }
 
+// remove removes a purge with its approvals.
+func remove(ctx context.Context, tx *store.Tx, p Purge) error {
+	for _, statement := range []string{`DELETE FROM purge_approval WHERE tenant = ?1 AND policy = ?2`, `DELETE FROM purge WHERE tenant = ?1 AND policy = ?2`} {
+		if _, err := tx.Exec(ctx, statement, p.Tenant, p.Policy); err != nil {
+			return fmt.Errorf("remove purge %d: %w", p.ID, err)
+		}
+	}
+	return nil
+}
+
 // whereApproved selects the approved purges of all tenants that are not completed.
 const whereApproved = `key_destroyed = 0 AND (SELECT count(*) FROM purge_approval a WHERE a.policy = purge.policy) >= ?1 ORDER BY id`
 

@@ -57,7 +57,7 @@ func (p *Purger) Run(ctx context.Context) {
 func (p *Purger) workAll(ctx context.Context) (waits bool) {
 	var list []Purge
 	err := p.config.DB.View(ctx, func(tx *store.Tx) (err error) {
-		list, err = selectPurges(ctx, tx, whereApproved, approvals)
+		list, err = selectPurges(ctx, tx, whereApproved, Approvals)
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
@@ -119,7 +119,7 @@ func (p *Purger) confirm(ctx context.Context, one Purge) error {
 		return err
 	}
 	delete(approvers, requester)
-	if requester == "" || len(approvers) < approvals {
+	if requester == "" || len(approvers) < Approvals {
 		err = fail.New(api.Damaged, "purge policy %d: an index of the database contradicts its rows, which have %d approvals", one.Policy, len(approvers)).
 			WithHint("docs/damage.md says how to rebuild an index from the rows")
 		p.config.Logger.ErrorContext(ctx, "the database contradicts itself; nothing is deleted", "error", err)

@@ -97,7 +97,7 @@ func TestServiceGetsThePrincipalAndMayRefuse(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, p.Check(access.Admin)
+		return nil, p.Check(api.Global)
 	}
 	if _, err := w.client.ListPolicies(background, api.ListInput{}); err != nil {
 		t.Error(err)
@@ -135,7 +135,7 @@ func TestBadInputIsRefusedWithoutAnEcho(t *testing.T) {
 		{"PUT", "/v1/mailboxes/a/state", `{"state":"` + s + `"}`, `body.state: expected value to be one of "active, inactive, disconnected, disabled"`},
 		{"POST", "/v1/policies/p/refresh", `{"allGenerations":"` + s + `"}`, "body.allGenerations: expected boolean"},
 		{"POST", "/v1/rolls/1/pause", `{"x":"` + s + `"}`, "the operation has no request body"},
-		{"GET", "/v1/purge-approvers?after=" + s, "", "query.after: unknown query parameter"},
+		{"GET", "/v1/tokens?after=" + s, "", "query.after: unknown query parameter"},
 		{"GET", "/v1/mailboxes?limit=" + s, "", "query.limit: invalid integer"},
 		{"GET", "/v1/mailboxes?limit=1001", "", "query.limit: expected number <= 1000"},
 		{"GET", "/v1/mailboxes?limit=-1", "", "query.limit: expected number >= 0"},

@@ -52,7 +52,7 @@ func (b *binding) operation(m api.Meta) huma.Operation {
 	b.h.operations[m.Method+" "+m.Path] = m
 	op := huma.Operation{
 		OperationID: m.Name, Method: m.Method, Path: m.Path, Summary: m.Summary,
-		Extensions:      map[string]any{"x-role": m.Role},
+		Extensions:      map[string]any{"x-roles": m.Roles},
 		Middlewares:     huma.Middlewares{b.h.prepareBody(m.Sends)},
 		MaxBodyBytes:    maxJSON + 1, // readJSON has checked the size; huma refuses at this number
 		BodyReadTimeout: -1,          // no timeout from here on: it would end the operation, not only the body

@@ -56,7 +56,7 @@ func (l *logBuffer) String() string {
 func newTestServer(t *testing.T, http2 bool) *testServer {
 	t.Helper()
 	w := &testServer{t: t, service: &fakeService{}, log: &logBuffer{}}
-	w.auth = fakeAuth{access.Principal{ID: uuid.New(), Tenant: 7, Name: "root", Roles: []access.Role{access.Admin}}}
+	w.auth = fakeAuth{access.Principal{ID: uuid.New(), Tenant: 7, Name: "root", Roles: []api.Role{api.Global}}}
 	w.ready.Store(true)
 	w.handler = server.NewWithFake(server.Config{
 		Auth: w.auth, Ready: w.ready.Load,

@@ -17,7 +17,7 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 		if kind != container.Mailbox && kind != container.Site && kind != container.Workload {
 			return out, fail.New(api.InvalidArgument, "kind %q must be one of mailbox, site, workload", in.Body.Kind)
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, kind, in.Body.Container)
+		ct, err := s.containers.Find(ctx, c.Tenant, kind, in.Body.Container)
 		if err != nil {
 			return out, err
 		}
@@ -25,18 +25,18 @@ func (s *Service) AbandonContainer(ctx context.Context, in api.AbandonInput) (ou
 		if err != nil {
 			return out, err
 		}
-		err = c.commit(ctx, abandon, func(tx *store.Tx) (string, error) {
+		err = c.Commit(ctx, abandon, func(tx *store.Tx) (string, error) {
 			if err := abandon.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			totals, err := s.items.Totals(ctx, tx, c.tenant, []int64{ct.ID})
+			totals, err := s.items.Totals(ctx, tx, c.Tenant, []int64{ct.ID})
 			out = api.Abandoned{Kind: string(kind), Container: ct.Name, Items: totals[ct.ID].Items, Bytes: totals[ct.ID].Bytes}
 			return "its key page was lost", err
 		})
 		if err != nil {
 			return out, err
 		}
-		c.queueContentCleanup(c.tenant)
-		return out, c.retireAll(ctx, c.tenant)
+		c.queueContentCleanup(c.Tenant)
+		return out, c.retireAll(ctx, c.Tenant)
 	})
 }

@@ -36,7 +36,7 @@ func (s *Service) RollAvailabilityKeys(ctx context.Context, in api.RollAvailabil
 		if len(failed) > 0 {
 			return out, fmt.Errorf("%d of %d availability keys were rolled; the first failure: %w", out.Keys, len(policies), failed[0])
 		}
-		return out, c.change(ctx, func(tx *store.Tx) (string, error) {
+		return out, c.Change(ctx, func(tx *store.Tx) (string, error) {
 			return fmt.Sprintf("%d availability keys, %d wraps, %d older versions destroyed", out.Keys, out.Wraps, out.Destroyed), nil
 		})
 	})
@@ -48,11 +48,11 @@ func (c *call) withAvailabilityKeys(ctx context.Context, identity string) (list 
 	err = c.db.View(ctx, func(tx *store.Tx) error {
 		list = nil
 		if identity != "" {
-			pol, err := c.policies.Find(ctx, tx, c.tenant, identity)
+			pol, err := c.policies.Find(ctx, tx, c.Tenant, identity)
 			list = append(list, pol)
 			return err
 		}
-		all, err := c.policies.List(ctx, tx, c.tenant)
+		all, err := c.policies.List(ctx, tx, c.Tenant)
 		for _, pol := range all {
 			if pol.Purge != policy.Purged {
 				list = append(list, pol)

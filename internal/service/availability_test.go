@@ -48,7 +48,7 @@ func TestOperatorRollsAllAvailabilityKeysOfItsTenantAndReceivesNoKey(t *testing.
 
 func TestOnlyAnOperatorRollsAvailabilityKeys(t *testing.T) {
 	each(t, func(w testService) {
-		w.admin.Roles = []access.Role{access.Admin, access.Service, access.Role(api.Approver)}
+		w.admin.Roles = []api.Role{api.Global, access.Service, api.Approver}
 		policytest.Refuses(t, e(w.RollAvailabilityKeys(w.as(w.admin), rollAvailability(""))), api.Forbidden)
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -31,16 +32,16 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 				return out, fail.New(api.InvalidArgument, "the expiry time %s is in the past", expires.UTC().Format(time.RFC3339))
 			}
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, kind, in.Body.Container)
+		ct, err := s.containers.Find(ctx, c.Tenant, kind, in.Body.Container)
 		if err != nil {
 			return out, err
 		}
-		defer c.queueContentCleanup(c.tenant)
+		defer c.queueContentCleanup(c.Tenant)
 		copied, err := s.backups.Prepare(ctx, ct, expires)
 		if err != nil {
 			return out, err
 		}
-		return out, c.commit(ctx, copied, func(tx *store.Tx) (string, error) {
+		return out, c.Commit(ctx, copied, func(tx *store.Tx) (string, error) {
 			if _, err := copied.Commit(ctx, tx); err != nil {
 				return "", err
 			}
@@ -53,11 +54,11 @@ func (s *Service) CreateBackup(ctx context.Context, in api.CreateBackupInput) (o
 // ListBackups lists backups in the order in which they were made.
 func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[api.Backup], error) {
 	return do(ctx, s, api.ListBackups.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Backup], err error) {
-		if _, err := s.containers.Directory(ctx, c.tenant); err != nil {
+		if _, err := s.containers.Directory(ctx, c.Tenant); err != nil {
 			return list, err
 		}
-		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Backup], error) {
-			list, err := s.backups.List(ctx, tx, c.tenant, after, limit)
+		return operation.ListPage(ctx, c.Call, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]operation.Row[api.Backup], error) {
+			list, err := s.backups.List(ctx, tx, c.Tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -69,15 +70,15 @@ func (s *Service) ListBackups(ctx context.Context, in api.ListInput) (api.List[a
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(list, func(b backup.ListedBackup) row[api.Backup] {
+			return operation.RowsOf(list, func(b backup.ListedBackup) operation.Row[api.Backup] {
 				if b.Damaged != nil {
-					return row[api.Backup]{id: b.ID, err: b.Damaged}
+					return operation.Row[api.Backup]{ID: b.ID, Err: b.Damaged}
 				}
 				item, err := backupOf(b.Backup, shown{b.Listed, names, b.Total})
 				if err != nil {
 					err = fmt.Errorf("backup %d: %w", b.ID, err)
 				}
-				return row[api.Backup]{b.ID, item, err}
+				return operation.Row[api.Backup]{ID: b.ID, Item: item, Err: err}
 			}), nil
 		})
 	})
@@ -91,18 +92,18 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 		if err != nil {
 			return out, err
 		}
-		c.target = b.Name + " as " + in.Body.To
+		c.Target = b.Name + " as " + in.Body.To
 		pol, err := c.restorePolicy(ctx, b, in.Body.Policy)
 		if err != nil {
 			return out, err
 		}
-		defer c.queueContentCleanup(c.tenant)
+		defer c.queueContentCleanup(c.Tenant)
 		copied, err := s.backups.PrepareRestore(ctx, b, in.Body.To, pol)
 		if err != nil {
 			return out, err
 		}
 		var made container.Container
-		err = c.commit(ctx, copied, func(tx *store.Tx) (string, error) {
+		err = c.Commit(ctx, copied, func(tx *store.Tx) (string, error) {
 			if made, err = copied.Commit(ctx, tx); err != nil {
 				return "", err
 			}
@@ -112,7 +113,7 @@ func (s *Service) RestoreBackup(ctx context.Context, in api.RestoreBackupInput) 
 		if err != nil {
 			return out, err
 		}
-		c.foldContainers(c.tenant)
+		c.foldContainers(c.Tenant)
 		c.foldBlobs(made)
 		return out, nil
 	})
@@ -131,7 +132,7 @@ func (c *call) restorePolicy(ctx context.Context, b backup.Backup, identity stri
 		return 0, nil
 	}
 	return b.Policy, c.db.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.policies.ByID(ctx, tx, c.tenant, b.Policy)
+		pol, err := c.policies.ByID(ctx, tx, c.Tenant, b.Policy)
 		if err == nil && (!pol.Enabled || pol.Purge != policy.NotPurged) {
 			err = fail.New(api.Conflict, "policy %q of the backed up %s no longer accepts containers", pol.Name, b.Of).
 				WithHint("restore it with another policy: keyroll backup restore ID --to NAME --policy POLICY")
@@ -147,8 +148,8 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 		if err != nil {
 			return out, err
 		}
-		c.target = b.Name
-		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+		c.Target = b.Name
+		err = c.Change(ctx, func(tx *store.Tx) (string, error) {
 			if out, err = c.showBackup(ctx, tx, b); err != nil {
 				return "", err
 			}
@@ -158,8 +159,8 @@ func (s *Service) ExpireBackup(ctx context.Context, in api.BackupInput) (out api
 			return out, err
 		}
 		fault.Point("expire.after-commit")
-		c.queueContentCleanup(c.tenant)
-		return out, c.retireAll(ctx, c.tenant)
+		c.queueContentCleanup(c.Tenant)
+		return out, c.retireAll(ctx, c.Tenant)
 	})
 }
 
@@ -169,7 +170,7 @@ func (c *call) findBackup(ctx context.Context, text string) (b backup.Backup, er
 		return b, fail.New(api.InvalidArgument, "backup %q is not a valid backup id", text)
 	}
 	return b, c.db.View(ctx, func(tx *store.Tx) error {
-		b, err = c.backups.ByID(ctx, tx, c.tenant, id)
+		b, err = c.backups.ByID(ctx, tx, c.Tenant, id)
 		return err
 	})
 }

@@ -36,7 +36,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 			return out, err
 		}
 		if !in.Body.DryRun {
-			err := c.change(ctx, func(tx *store.Tx) (string, error) { return "older than " + grace.String(), collection.Begin(ctx, tx) })
+			err := c.Change(ctx, func(tx *store.Tx) (string, error) { return "older than " + grace.String(), collection.Begin(ctx, tx) })
 			if err != nil {
 				return out, err
 			}
@@ -48,7 +48,7 @@ func (s *Service) CollectBlobs(ctx context.Context, in api.CollectBlobsInput, pr
 		}
 		out = collectedBlobs(collection.Collected)
 		if in.Body.DryRun {
-			return out, c.recordRead(ctx)
+			return out, c.RecordRead(ctx)
 		}
 		compacted, err := s.compactor.Run(ctx)
 		out.Moved = compacted.Blobs

@@ -9,6 +9,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/fault"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/profiles"
 	"keyroll/internal/store"
@@ -49,23 +50,23 @@ func (s *Service) CreateGeo(ctx context.Context, in api.CreateGeoInput) (out api
 			return out, err
 		}
 		// The transaction checks this again; checking first avoids making a policy in vain.
-		if err := s.db.View(ctx, func(tx *store.Tx) error { return s.containers.CheckGeo(ctx, tx, c.tenant, g) }); err != nil {
+		if err := s.db.View(ctx, func(tx *store.Tx) error { return s.containers.CheckGeo(ctx, tx, c.Tenant, g) }); err != nil {
 			return out, err
 		}
-		guid, err := s.tenantGUID(ctx, c.tenant)
+		guid, err := s.tenantGUID(ctx, c.Tenant)
 		if err != nil {
 			return out, err
 		}
-		managed, err := s.policies.PrepareCreate(ctx, c.tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
+		managed, err := s.policies.PrepareCreate(ctx, c.Tenant, guid, policy.Definition{Kind: api.ServiceManagedPolicy, Name: policyName(managedPolicyName, g),
 			Description: "Root keys held only by the service. The sites of the geo are under it until its site policy is registered.", Geo: g.ID})
 		if err != nil {
 			return out, err
 		}
-		err = c.commit(ctx, managed, func(tx *store.Tx) (string, error) {
+		err = c.Commit(ctx, managed, func(tx *store.Tx) (string, error) {
 			if _, err := managed.Commit(ctx, tx); err != nil {
 				return "", err
 			}
-			if err := s.containers.AddGeo(ctx, tx, c.tenant, g); err != nil {
+			if err := s.containers.AddGeo(ctx, tx, c.Tenant, g); err != nil {
 				return "", err
 			}
 			out = geoOf(g, 0, policy.Policy{})
@@ -86,16 +87,16 @@ const defaultGeoPosition = 1
 // ListGeos lists the geos of the tenant, the default one first.
 func (s *Service) ListGeos(ctx context.Context, in api.ListInput) (list api.List[api.Geo], err error) {
 	return do(ctx, s, api.ListGeos.Meta, "", func(ctx context.Context, c *call) (api.List[api.Geo], error) {
-		after, limit, err := parsePage(in.PageInput)
+		after, limit, err := operation.ParsePage(in.PageInput)
 		if err != nil {
 			return list, err
 		}
-		return list, c.read(ctx, func(tx *store.Tx) error {
+		return list, c.Read(ctx, func(tx *store.Tx) error {
 			rows, damaged, err := c.geosAfter(ctx, tx, after)
 			if err != nil {
 				return err
 			}
-			list, err = pageOf(rows, limit)
+			list, err = operation.PageOf(rows, limit)
 			for _, damage := range slices.Concat(damaged[:len(list.Items)]...) {
 				list.Damaged = append(list.Damaged, damage.Error())
 			}
@@ -105,16 +106,16 @@ func (s *Service) ListGeos(ctx context.Context, in api.ListInput) (list api.List
 }
 
 // geosAfter returns the geos after a position, and the damage to each: with three queries.
-func (c *call) geosAfter(ctx context.Context, tx *store.Tx, after int64) (rows []row[api.Geo], damaged [][]error, err error) {
-	all, err := c.containers.Geos(ctx, tx, c.tenant)
+func (c *call) geosAfter(ctx context.Context, tx *store.Tx, after int64) (rows []operation.Row[api.Geo], damaged [][]error, err error) {
+	all, err := c.containers.Geos(ctx, tx, c.Tenant)
 	if err != nil {
 		return nil, nil, err
 	}
-	sites, err := c.containers.SitesByGeo(ctx, tx, c.tenant)
+	sites, err := c.containers.SitesByGeo(ctx, tx, c.Tenant)
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := c.policies.NamesOf(ctx, tx, c.tenant, nil)
+	names, err := c.policies.NamesOf(ctx, tx, c.Tenant, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,7 +128,7 @@ func (c *call) geosAfter(ctx context.Context, tx *store.Tx, after int64) (rows [
 		if err != nil {
 			return nil, nil, err
 		}
-		rows = append(rows, row[api.Geo]{id: position, item: geoOf(g, sites[g.ID], pol)})
+		rows = append(rows, operation.Row[api.Geo]{ID: position, Item: geoOf(g, sites[g.ID], pol)})
 		damaged = append(damaged, g.Damaged)
 	}
 	return rows, damaged, nil
@@ -140,11 +141,11 @@ func geoOf(g container.Geo, sites int64, pol policy.Policy) api.Geo {
 
 // sitePolicy returns the site policy of a geo, and false if it has none.
 func (c *call) sitePolicy(ctx context.Context, tx *store.Tx, g container.Geo) (policy.Policy, bool, error) {
-	id, err := c.policies.Default(ctx, tx, c.tenant, string(container.Site), g.ID)
+	id, err := c.policies.Default(ctx, tx, c.Tenant, string(container.Site), g.ID)
 	if err != nil {
 		return policy.Policy{}, false, err
 	}
-	pol, err := c.policies.ByID(ctx, tx, c.tenant, id)
+	pol, err := c.policies.ByID(ctx, tx, c.Tenant, id)
 	return pol, err == nil && profiles.Of(pol.Kind).Keys > 0, err
 }
 
@@ -162,9 +163,9 @@ func (c *call) findPolicy(ctx context.Context, tx *store.Tx, in api.PolicyInput)
 // names the site policy of its geo.
 func (c *call) policyNamed(ctx context.Context, tx *store.Tx, identity string) (policy.Policy, error) {
 	if !strings.Contains(identity, "://") {
-		return c.policies.Find(ctx, tx, c.tenant, identity)
+		return c.policies.Find(ctx, tx, c.Tenant, identity)
 	}
-	g, err := c.containers.FindGeo(ctx, tx, c.tenant, identity)
+	g, err := c.containers.FindGeo(ctx, tx, c.Tenant, identity)
 	if err != nil {
 		return policy.Policy{}, err
 	}

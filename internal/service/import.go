@@ -15,7 +15,7 @@ import (
 // continues after them.
 func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size int64, r io.Reader) (api.Imported, error) {
 	return do(ctx, s, api.ImportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Imported, error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.Imported{}, err
 		}
@@ -24,7 +24,7 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 			return api.Imported{}, err
 		}
 		var got content.Imported
-		err = c.commit(ctx, mail, func(tx *store.Tx) (string, error) {
+		err = c.Commit(ctx, mail, func(tx *store.Tx) (string, error) {
 			if got, err = mail.Commit(ctx, tx); err != nil {
 				return "", err
 			}
@@ -42,11 +42,11 @@ func (s *Service) ImportMail(ctx context.Context, in api.ImportMailInput, size i
 // ListMailImports lists the unfinished imports into a mailbox.
 func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (list api.List[api.MailImport], err error) {
 	return do(ctx, s, api.ListMailImports.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.List[api.MailImport], error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return list, err
 		}
-		return list, c.read(ctx, func(tx *store.Tx) error {
+		return list, c.Read(ctx, func(tx *store.Tx) error {
 			list = api.List[api.MailImport]{}
 			all, err := s.contents.Imports(ctx, tx, ct)
 			for _, m := range all {
@@ -60,12 +60,12 @@ func (s *Service) ListMailImports(ctx context.Context, in api.MailboxInput) (lis
 // StopMailImport stops an import, and returns how much it has stored.
 func (s *Service) StopMailImport(ctx context.Context, in api.MailImportInput) (api.MailImport, error) {
 	return do(ctx, s, api.StopMailImport.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.MailImport, error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return api.MailImport{}, err
 		}
 		var m content.MailImport
-		err = c.change(ctx, func(tx *store.Tx) (_ string, err error) {
+		err = c.Change(ctx, func(tx *store.Tx) (_ string, err error) {
 			m, err = s.contents.StopImport(ctx, tx, ct, in.Import)
 			return "", err
 		})

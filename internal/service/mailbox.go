@@ -11,6 +11,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -19,12 +20,12 @@ import (
 // given.
 func (s *Service) CreateMailbox(ctx context.Context, in api.CreateMailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.CreateMailbox.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.Mailbox, error) {
-		c.dryRun = in.Body.DryRun
+		c.DryRun = in.Body.DryRun
 		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
 		if err != nil {
 			return out, err
 		}
-		made, err := s.containers.PrepareMailbox(ctx, c.tenant, container.NewMailbox{Name: in.Body.Name, Type: in.Body.Type, External: in.Body.ExternalAddress, Policy: pol})
+		made, err := s.containers.PrepareMailbox(ctx, c.Tenant, container.NewMailbox{Name: in.Body.Name, Type: in.Body.Type, External: in.Body.ExternalAddress, Policy: pol})
 		if err != nil {
 			return out, err
 		}
@@ -39,7 +40,7 @@ func (c *call) mailboxPolicy(ctx context.Context, identity string) (id int64, er
 		return 0, nil
 	}
 	err = c.db.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.policies.Find(ctx, tx, c.tenant, identity)
+		pol, err := c.policies.Find(ctx, tx, c.Tenant, identity)
 		if err != nil {
 			return err
 		}
@@ -69,11 +70,11 @@ func (s *Service) ListMailboxes(ctx context.Context, in api.ListInput) (api.List
 // ShowMailbox shows a mailbox and what it is encrypted with.
 func (s *Service) ShowMailbox(ctx context.Context, in api.MailboxInput) (out api.Mailbox, err error) {
 	return do(ctx, s, api.ShowMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
-		return out, c.read(ctx, func(tx *store.Tx) (err error) {
+		return out, c.Read(ctx, func(tx *store.Tx) (err error) {
 			out, err = show(ctx, c, tx, ct, mailboxOf)
 			return err
 		})
@@ -93,11 +94,11 @@ func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInp
 		if !ok {
 			return out, fail.New(api.InvalidArgument, "state %q must be one of active, inactive, disconnected, disabled", in.Body.State)
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return out, err
 		}
-		move, err := s.containers.PrepareState(ctx, c.tenant, ct, class)
+		move, err := s.containers.PrepareState(ctx, c.Tenant, ct, class)
 		if err != nil {
 			return out, err
 		}
@@ -108,28 +109,48 @@ func (s *Service) SetMailboxState(ctx context.Context, in api.SetMailboxStateInp
 // AssignMailbox assigns a policy to a mailbox, or returns it to the tenant's default;
 // its key is re-wrapped in the same transaction.
 func (s *Service) AssignMailbox(ctx context.Context, in api.AssignMailboxInput) (out api.Mailbox, err error) {
-	return do(ctx, s, api.AssignMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) {
-		c.dryRun = in.Body.DryRun
-		pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
-		if err != nil {
-			return out, err
+	return do(ctx, s, api.AssignMailbox.Meta, in.Mailbox, func(ctx context.Context, c *call) (api.Mailbox, error) { return c.assignMailbox(ctx, in) })
+}
+
+func (c *call) assignMailbox(ctx context.Context, in api.AssignMailboxInput) (out api.Mailbox, err error) {
+	c.DryRun = in.Body.DryRun
+	pol, err := c.mailboxPolicy(ctx, in.Body.Policy)
+	if err != nil {
+		return out, err
+	}
+	ct, err := c.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
+	if err != nil {
+		return out, err
+	}
+	move, err := c.containers.PrepareAssign(ctx, c.Tenant, ct, pol, api.AssignMailbox.Initiator)
+	if err != nil {
+		return out, err
+	}
+	if wait, err := c.needsApproval(ctx, api.AssignMailbox.Meta, move.From()); err != nil || wait {
+		move.Close(ctx, store.NotCommitted)
+		if err == nil {
+			out, err = c.showMailbox(ctx, ct)
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
-		if err != nil {
-			return out, err
+		if err == nil {
+			out.PendingApproval, err = c.RequestApproval(ctx, c.Call, api.AssignMailbox.Meta, in)
 		}
-		move, err := s.containers.PrepareAssign(ctx, c.tenant, ct, pol, api.AssignMailbox.Initiator)
-		if err != nil {
-			return out, err
-		}
-		return c.moveMailbox(ctx, move, "policy "+in.Body.Policy)
+		return out, err
+	}
+	return c.moveMailbox(ctx, move, "policy "+in.Body.Policy)
+}
+
+// showMailbox shows a mailbox as it is.
+func (c *call) showMailbox(ctx context.Context, ct container.Container) (out api.Mailbox, err error) {
+	return out, c.db.View(ctx, func(tx *store.Tx) (err error) {
+		out, err = show(ctx, c, tx, ct, mailboxOf)
+		return err
 	})
 }
 
 // moveMailbox commits a change of a mailbox that moves its key, and queues the upkeep
 // that is due afterwards.
 func (c *call) moveMailbox(ctx context.Context, move *container.PreparedMove, detail string) (out api.Mailbox, err error) {
-	err = c.commit(ctx, move, func(tx *store.Tx) (string, error) {
+	err = c.Commit(ctx, move, func(tx *store.Tx) (string, error) {
 		ct, err := move.Commit(ctx, tx)
 		if err != nil {
 			return "", err
@@ -140,8 +161,8 @@ func (c *call) moveMailbox(ctx context.Context, move *container.PreparedMove, de
 	if err != nil {
 		return out, err
 	}
-	c.foldContainers(c.tenant)
-	return out, c.retireAll(ctx, c.tenant)
+	c.foldContainers(c.Tenant)
+	return out, c.retireAll(ctx, c.Tenant)
 }
 
 func mailboxOf(s shown) (m api.Mailbox, err error) {
@@ -158,23 +179,23 @@ func mailboxOf(s shown) (m api.Mailbox, err error) {
 // ExportMail writes all messages of a mailbox as an mbox.
 func (s *Service) ExportMail(ctx context.Context, in api.MailboxInput, w io.Writer) error {
 	return errorOnly(do(ctx, s, api.ExportMail.Meta, in.Mailbox, func(ctx context.Context, c *call) (none api.None, err error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
 		defer c.queueFollow(ct)
-		return none, c.stream(ctx, w, func(w io.Writer) error { return s.contents.Export(ctx, ct, w) })
+		return none, c.Stream(ctx, w, func(w io.Writer) error { return s.contents.Export(ctx, ct, w) })
 	}))
 }
 
 // ListMessages lists the messages of a mailbox in the order of their import.
 func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (api.List[api.Message], error) {
 	return do(ctx, s, api.ListMessages.Meta, in.Mailbox, func(ctx context.Context, c *call) (list api.List[api.Message], err error) {
-		after, limit, err := parsePage(in.PageInput)
+		after, limit, err := operation.ParsePage(in.PageInput)
 		if err != nil {
 			return list, err
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return list, err
 		}
@@ -183,14 +204,14 @@ func (s *Service) ListMessages(ctx context.Context, in api.ListMailboxItems) (ap
 			return list, err
 		}
 		var damaged []error // beside the page
-		rows := make([]row[api.Message], 0, len(all))
+		rows := make([]operation.Row[api.Message], 0, len(all))
 		for _, m := range all {
 			if m.Lost {
 				damaged = append(damaged, m.Damaged)
 				continue
 			}
-			rows = append(rows, row[api.Message]{m.ID,
-				api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}, m.Damaged})
+			rows = append(rows, operation.Row[api.Message]{ID: m.ID, Err: m.Damaged,
+				Item: api.Message{ID: fmt.Sprint(m.ID), Subject: m.Subject, From: m.From, Date: dateText(m.Date), Flags: m.Flags, Bytes: m.Size}})
 		}
 		return itemPage(ctx, c, rows, limit, damaged)
 	})
@@ -211,12 +232,12 @@ func (s *Service) ReadMessage(ctx context.Context, in api.MessageInput, w io.Wri
 		if err != nil {
 			return none, fail.New(api.InvalidArgument, "message %q is not a valid message id", in.Message)
 		}
-		ct, err := s.containers.Find(ctx, c.tenant, container.Mailbox, in.Mailbox)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Mailbox, in.Mailbox)
 		if err != nil {
 			return none, err
 		}
 		defer c.queueFollow(ct)
-		return none, c.stream(ctx, w, func(w io.Writer) error { return s.contents.Message(ctx, ct, id, w) })
+		return none, c.Stream(ctx, w, func(w io.Writer) error { return s.contents.Message(ctx, ct, id, w) })
 	}))
 }
 

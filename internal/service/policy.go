@@ -12,6 +12,7 @@ import (
 	"keyroll/internal/depth"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/profiles"
 	"keyroll/internal/roll"
@@ -34,7 +35,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in api.CreatePolicyInput) (a
 			return api.Policy{}, fmt.Errorf("create policy %q: %w", in.Body.Name, err)
 		}
 		d := policy.Definition{Kind: kind, Name: in.Body.Name, Description: in.Body.Description, Primary: primary, Secondary: secondary}
-		c.dryRun = in.Body.DryRun
+		c.DryRun = in.Body.DryRun
 		return c.createPolicy(ctx, d)
 	})
 }
@@ -58,7 +59,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 	return do(ctx, s, api.RegisterSites.Meta, target, func(ctx context.Context, c *call) (api.Policy, error) {
 		var geo container.Geo
 		err := s.db.View(ctx, func(tx *store.Tx) (err error) {
-			geo, err = s.containers.FindGeo(ctx, tx, c.tenant, in.Body.Geo)
+			geo, err = s.containers.FindGeo(ctx, tx, c.Tenant, in.Body.Geo)
 			return err
 		})
 		if err != nil {
@@ -74,7 +75,7 @@ func (s *Service) RegisterSites(ctx context.Context, in api.RegisterSitesInput) 
 		}
 		d := policy.Definition{Kind: api.SitePolicy, Name: policyName(sitePolicyName, geo), Geo: geo.ID,
 			Description: "Covers every site of geo " + geo.Name + ".", Primary: primary, Secondary: secondary}
-		c.dryRun = in.Body.DryRun
+		c.DryRun = in.Body.DryRun
 		return c.createPolicy(ctx, d)
 	})
 }
@@ -89,7 +90,7 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 		if err != nil {
 			return out, err
 		}
-		refusals, warnings, err := s.policies.CheckKeys(ctx, c.tenant, in.Body.Kind, primary, secondary)
+		refusals, warnings, err := s.policies.CheckKeys(ctx, c.Tenant, in.Body.Kind, primary, secondary)
 		if err != nil {
 			return out, err
 		}
@@ -98,33 +99,33 @@ func (s *Service) CheckKeys(ctx context.Context, in api.CheckKeysInput) (out api
 			code, detail, hint := fail.Public(refusal)
 			out.Refusals = append(out.Refusals, api.Refusal{Code: code, Detail: detail, Hint: hint})
 		}
-		return out, c.recordRead(ctx)
+		return out, c.RecordRead(ctx)
 	})
 }
 
 // createPolicy makes a policy, and begins to move the sites of a geo under its site
 // policy. A dry run stops after the checks: it makes no keys.
 func (c *call) createPolicy(ctx context.Context, d policy.Definition) (api.Policy, error) {
-	if c.dryRun {
-		warnings, err := c.policies.CheckCreate(ctx, c.tenant, d)
+	if c.DryRun {
+		warnings, err := c.policies.CheckCreate(ctx, c.Tenant, d)
 		if err == nil {
-			err = c.change(ctx, func(tx *store.Tx) (string, error) {
+			err = c.Change(ctx, func(tx *store.Tx) (string, error) {
 				_, err := c.sourceOfSites(ctx, tx, d)
 				return "", err
 			})
 		}
 		return api.Policy{Kind: d.Kind, Name: d.Name, Warnings: warnings}, err
 	}
-	guid, err := c.tenantGUID(ctx, c.tenant)
+	guid, err := c.tenantGUID(ctx, c.Tenant)
 	if err != nil {
 		return api.Policy{}, err
 	}
-	made, err := c.policies.PrepareCreate(ctx, c.tenant, guid, d)
+	made, err := c.policies.PrepareCreate(ctx, c.Tenant, guid, d)
 	if err != nil {
 		return api.Policy{}, err
 	}
 	var pol policy.Policy
-	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+	err = c.Commit(ctx, made, func(tx *store.Tx) (string, error) {
 		if pol, err = made.Commit(ctx, tx); err != nil {
 			return "", err
 		}
@@ -149,7 +150,7 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 	if !profiles.Of(d.Kind).OnePerGeo {
 		return 0, nil
 	}
-	managed, err := c.policies.ServiceManagedIn(ctx, tx, c.tenant, d.Geo)
+	managed, err := c.policies.ServiceManagedIn(ctx, tx, c.Tenant, d.Geo)
 	if err != nil {
 		return 0, err
 	}
@@ -160,8 +161,8 @@ func (c *call) sourceOfSites(ctx context.Context, tx *store.Tx, d policy.Definit
 // first.
 func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[api.Policy], error) {
 	return do(ctx, s, api.ListPolicies.Meta, "", func(ctx context.Context, c *call) (api.List[api.Policy], error) {
-		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Policy], error) {
-			list, names, err := s.policies.Page(ctx, tx, c.tenant, after, limit)
+		return operation.ListPage(ctx, c.Call, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]operation.Row[api.Policy], error) {
+			list, names, err := s.policies.Page(ctx, tx, c.Tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -169,12 +170,12 @@ func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(list, func(l policy.Listed) row[api.Policy] {
+			return operation.RowsOf(list, func(l policy.Listed) operation.Row[api.Policy] {
 				if l.Damaged != nil {
-					return row[api.Policy]{id: l.ID, err: l.Damaged}
+					return operation.Row[api.Policy]{ID: l.ID, Err: l.Damaged}
 				}
 				item, err := c.policyWith(l, rolls[l.ID])
-				return row[api.Policy]{l.ID, item, err}
+				return operation.Row[api.Policy]{ID: l.ID, Item: item, Err: err}
 			}), nil
 		})
 	})
@@ -183,7 +184,7 @@ func (s *Service) ListPolicies(ctx context.Context, in api.ListInput) (api.List[
 // ShowPolicy shows one policy.
 func (s *Service) ShowPolicy(ctx context.Context, in api.PolicyInput) (out api.Policy, err error) {
 	return do(ctx, s, api.ShowPolicy.Meta, in.Policy, func(ctx context.Context, c *call) (api.Policy, error) {
-		return out, c.read(ctx, func(tx *store.Tx) error {
+		return out, c.Read(ctx, func(tx *store.Tx) error {
 			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
@@ -235,7 +236,7 @@ func (s *Service) UpdatePolicy(ctx context.Context, in api.UpdatePolicyInput) (a
 // changeKeys changes the keys of a policy and begins the resulting roll in the same
 // transaction. A dry run returns an estimate.
 func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Request, asked api.RollOptions) (api.Refreshed, error) {
-	c.dryRun = asked.DryRun
+	c.DryRun = asked.DryRun
 	options, err := rollOptions(r.Depth, asked)
 	if err != nil {
 		return api.Refreshed{}, err
@@ -249,7 +250,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 		if err := pol.CheckAccepting(); err != nil {
 			return err
 		}
-		latest, _, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+		latest, _, err := roll.Latest(ctx, tx, c.Tenant, pol.ID)
 		if err != nil {
 			return err
 		}
@@ -267,7 +268,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 	}
 	out := api.Refreshed{Warnings: change.Warnings}
 	start := roll.Start{Policy: pol, Depth: r.Depth, Options: options, NewestKey: depth.NewestKey}
-	if c.dryRun {
+	if c.DryRun {
 		if out.Estimate, err = c.estimate(ctx, change, swept, start, c.now().Sub(began)); err != nil {
 			return api.Refreshed{}, err
 		}
@@ -290,7 +291,7 @@ func (c *call) changeKeys(ctx context.Context, in api.PolicyInput, r policy.Requ
 // commitChange commits a change of keys. If it makes a new policy key, it begins a roll
 // to it.
 func (c *call) commitChange(ctx context.Context, change *policy.PreparedChange, start roll.Start) error {
-	return c.commit(ctx, change, func(tx *store.Tx) (string, error) {
+	return c.Commit(ctx, change, func(tx *store.Tx) (string, error) {
 		done, err := change.Commit(ctx, tx)
 		if err != nil {
 			return "", err
@@ -314,7 +315,7 @@ func (c *call) checkNoRoll(ctx context.Context, tx *store.Tx, pol policy.Policy)
 	if !profiles.Of(pol.Kind).SingleRoll {
 		return nil
 	}
-	latest, ok, err := roll.Latest(ctx, tx, c.tenant, pol.ID)
+	latest, ok, err := roll.Latest(ctx, tx, c.Tenant, pol.ID)
 	if err != nil || !ok || !latest.Unfinished() {
 		return err
 	}
@@ -353,7 +354,7 @@ func (s *Service) keyVersion(kv api.KeyVersion) (envelope.KeyVersion, error) {
 
 func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err error) {
 	return out, c.db.View(ctx, func(tx *store.Tx) error {
-		pol, err := c.policies.ByID(ctx, tx, c.tenant, id)
+		pol, err := c.policies.ByID(ctx, tx, c.Tenant, id)
 		if err != nil {
 			return err
 		}
@@ -364,7 +365,7 @@ func (c *call) policyOf(ctx context.Context, id int64) (out api.Policy, err erro
 
 // showPolicy completes a policy, as it is in tx, with its revision and its newest roll.
 func (c *call) showPolicy(ctx context.Context, tx *store.Tx, pol policy.Policy) (api.Policy, error) {
-	l, names, err := c.policies.ListOne(ctx, tx, c.tenant, pol.ID)
+	l, names, err := c.policies.ListOne(ctx, tx, c.Tenant, pol.ID)
 	if err != nil {
 		return api.Policy{}, err
 	}
@@ -386,7 +387,7 @@ func (c *call) newestRolls(ctx context.Context, tx *store.Tx, list []policy.List
 			left = append(left, l.ID)
 		}
 	}
-	newest, err := roll.Newest(ctx, tx, c.tenant, to, left)
+	newest, err := roll.Newest(ctx, tx, c.Tenant, to, left)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"keyroll/internal/container"
 	"keyroll/internal/fail"
 	"keyroll/internal/items"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/store"
 )
@@ -26,7 +27,7 @@ func (c *call) detailsOf(ctx context.Context, tx *store.Tx, list []container.Lis
 	for i, l := range list {
 		ids[i] = l.ID
 	}
-	totals, err := c.items.Totals(ctx, tx, c.tenant, ids)
+	totals, err := c.items.Totals(ctx, tx, c.Tenant, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (c *call) namesOf(ctx context.Context, tx *store.Tx, list []container.Liste
 			keys = append(keys, l.PolicyKey)
 		}
 	}
-	return c.policies.NamesOf(ctx, tx, c.tenant, keys)
+	return c.policies.NamesOf(ctx, tx, c.Tenant, keys)
 }
 
 // shownOne is detailsOf for one container, as it is in tx.
@@ -92,7 +93,7 @@ func show[T any](ctx context.Context, c *call, tx *store.Tx, ct container.Contai
 
 // makeContainer commits a new container and shows it.
 func makeContainer[T any](ctx context.Context, c *call, made *container.PreparedCreate, of func(shown) (T, error)) (out T, err error) {
-	err = c.commit(ctx, made, func(tx *store.Tx) (string, error) {
+	err = c.Commit(ctx, made, func(tx *store.Tx) (string, error) {
 		ct, err := made.Commit(ctx, tx)
 		if err == nil {
 			err = c.items.KeepTotal(ctx, tx, ct)
@@ -104,18 +105,18 @@ func makeContainer[T any](ctx context.Context, c *call, made *container.Prepared
 		return "", err
 	})
 	if err == nil {
-		c.foldContainers(c.tenant)
+		c.foldContainers(c.Tenant)
 	}
 	return out, err
 }
 
 // listContainers lists a page of the containers of one kind.
 func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in api.PageInput, of func(shown) (T, error)) (api.List[T], error) {
-	if _, err := c.containers.Directory(ctx, c.tenant); err != nil {
+	if _, err := c.containers.Directory(ctx, c.Tenant); err != nil {
 		return api.List[T]{}, err
 	}
-	return listPage(ctx, c, in, func(tx *store.Tx, after int64, limit int) ([]row[T], error) {
-		list, err := c.containers.List(ctx, tx, c.tenant, container.Page{Kind: kind, After: after, Limit: limit})
+	return operation.ListPage(ctx, c.Call, in, func(tx *store.Tx, after int64, limit int) ([]operation.Row[T], error) {
+		list, err := c.containers.List(ctx, tx, c.Tenant, container.Page{Kind: kind, After: after, Limit: limit})
 		if err != nil {
 			return nil, err
 		}
@@ -123,15 +124,15 @@ func listContainers[T any](ctx context.Context, c *call, kind container.Kind, in
 		if err != nil {
 			return nil, err
 		}
-		return rowsOf(page, func(s shown) row[T] {
+		return operation.RowsOf(page, func(s shown) operation.Row[T] {
 			if s.Damaged != nil {
-				return row[T]{id: s.ID, err: s.Damaged}
+				return operation.Row[T]{ID: s.ID, Err: s.Damaged}
 			}
 			item, err := of(s)
 			if err != nil {
 				err = fmt.Errorf("%s %q: %w", kind, s.Name, err)
 			}
-			return row[T]{s.ID, item, err}
+			return operation.Row[T]{ID: s.ID, Item: item, Err: err}
 		}), nil
 	})
 }

@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"keyroll/api"
-	"keyroll/internal/access"
+	"keyroll/internal/approval"
 	"keyroll/internal/container"
 	"keyroll/internal/envelope"
 	"keyroll/internal/fail"
 	"keyroll/internal/keypage"
+	"keyroll/internal/operation"
 	"keyroll/internal/policy"
 	"keyroll/internal/profiles"
 	"keyroll/internal/purge"
@@ -20,54 +21,11 @@ import (
 	"keyroll/internal/store"
 )
 
-// AddPurgeApprover registers an approver of purges.
-func (s *Service) AddPurgeApprover(ctx context.Context, in api.AddPurgeApproverInput) (out api.CreatedPurgeApprover, err error) {
-	return do(ctx, s, api.AddPurgeApprover.Meta, in.Body.Name, func(ctx context.Context, c *call) (api.CreatedPurgeApprover, error) {
-		err := c.change(ctx, func(tx *store.Tx) (string, error) {
-			// Of two concurrent requests with one name, the second waits here and finds the first.
-			if err := tx.Lock(ctx, c.tenant, true); err != nil {
-				return "", err
-			}
-			all, err := s.access.WithRole(ctx, tx, c.tenant, access.Approver)
-			if err != nil {
-				return "", err
-			}
-			for _, other := range all {
-				if strings.EqualFold(other.Name, in.Body.Name) {
-					return "", fail.New(api.AlreadyExists, "approver %q exists", other.Name)
-				}
-			}
-			p, token, err := s.access.AddPrincipal(ctx, tx, c.tenant, in.Body.Name, access.Approver)
-			if err != nil {
-				return "", err
-			}
-			out = api.CreatedPurgeApprover{PurgeApprover: api.PurgeApprover{Name: p.Name, Created: s.now().UTC()}, Token: token}
-			return "approver " + p.ID.String(), nil
-		})
-		return out, err
-	})
-}
-
-// ListPurgeApprovers lists the approvers of purges.
-func (s *Service) ListPurgeApprovers(ctx context.Context, _ api.None) (api.List[api.PurgeApprover], error) {
-	return do(ctx, s, api.ListPurgeApprovers.Meta, "", func(ctx context.Context, c *call) (api.List[api.PurgeApprover], error) {
-		list := api.List[api.PurgeApprover]{Items: []api.PurgeApprover{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
-			list.Items = list.Items[:0]
-			all, err := s.access.WithRole(ctx, tx, c.tenant, access.Approver)
-			for _, p := range all {
-				list.Items = append(list.Items, api.PurgeApprover{Name: p.Name, Created: p.Created.UTC()})
-			}
-			return err
-		})
-	})
-}
-
 // RequestPurge requests the purge of a policy. The customer must have removed the
 // service's permission on both keys before, which is checked in both vaults.
 func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (out api.Purge, err error) {
 	return do(ctx, s, api.RequestPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
-		c.dryRun = in.Body.DryRun
+		c.DryRun = in.Body.DryRun
 		for what, text := range map[string]string{"reason": in.Body.Reason, "contact": in.Body.Contact} {
 			if strings.TrimSpace(text) == "" || len(text) > 1024 {
 				return out, fail.New(api.InvalidArgument, "purge policy %q: the %s must be 1 to 1,024 bytes of text", in.Policy, what)
@@ -86,29 +44,39 @@ func (s *Service) RequestPurge(ctx context.Context, in api.RequestPurgeInput) (o
 		if err := s.policies.CheckRevoked(ctx, pol, in.Body.Force); err != nil {
 			return out, err
 		}
-		d, err := s.containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.Tenant)
 		if err != nil {
 			return out, err
 		}
-		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.tenant, Requester: c.principal.ID, Requested: s.now()}
+		p := purge.Purge{ID: store.NewID(), Policy: pol.ID, Tenant: c.Tenant, Requester: c.Principal.ID, Requested: s.now()}
 		p.Reason, p.Contact = d.Seal(p.ID, in.Body.Reason), d.Seal(p.ID, in.Body.Contact)
-		err = c.change(ctx, func(tx *store.Tx) (string, error) {
-			if pol, err = s.policies.RequestPurge(ctx, tx, c.tenant, pol.ID); err != nil {
+		request, err := c.NewRequest(c.Call, p.ID, api.RequestPurge.Meta, api.None{})
+		if err != nil {
+			return out, err
+		}
+		request.Needed = purge.Approvals
+		err = c.Change(ctx, func(tx *store.Tx) (string, error) {
+			if pol, err = s.policies.RequestPurge(ctx, tx, c.Tenant, pol.ID); err != nil {
 				return "", err
 			}
 			if err := c.checkPurgeable(ctx, tx, pol); err != nil {
 				return "", err
 			}
-			ending := roll.Ending{Tenant: c.tenant, Policy: pol.ID, Message: fmt.Sprintf("the purge of policy %q was requested", pol.Name), At: s.now()}
+			ending := roll.Ending{Tenant: c.Tenant, Policy: pol.ID, Message: fmt.Sprintf("the purge of policy %q was requested", pol.Name), At: s.now()}
 			if err := roll.End(ctx, tx, ending); err != nil {
 				return "", err
 			}
 			if err := purge.Request(ctx, tx, p); err != nil {
 				return "", err
 			}
+			warnings, err := c.InsertRequest(ctx, tx, request)
+			if err != nil {
+				return "", err
+			}
 			if out, err = c.showPurge(ctx, tx, p, d); err != nil {
 				return "", err
 			}
+			out.Warnings = warnings
 			return "policy " + pol.GUID.String(), nil
 		})
 		return out, err
@@ -124,7 +92,7 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 		return fail.New(api.InvalidArgument, "purge policy %q: a %s policy is the built-in default and cannot be purged", pol.Name, pol.Kind).
 			WithHint("name a policy with customer keys")
 	}
-	ro, incoming, err := roll.IncomingRoll(ctx, tx, c.tenant, pol.ID)
+	ro, incoming, err := roll.IncomingRoll(ctx, tx, c.Tenant, pol.ID)
 	if err != nil || !incoming {
 		return err
 	}
@@ -135,16 +103,16 @@ func (c *call) checkPurgeable(ctx context.Context, tx *store.Tx, pol policy.Poli
 // ShowPurge shows the progress of the purge of a policy.
 func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ShowPurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
-		d, err := s.containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.Tenant)
 		if err != nil {
 			return out, err
 		}
-		return out, c.read(ctx, func(tx *store.Tx) error {
+		return out, c.Read(ctx, func(tx *store.Tx) error {
 			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return err
 			}
-			p, err := purge.Find(ctx, tx, c.tenant, pol.ID)
+			p, err := purge.Find(ctx, tx, c.Tenant, pol.ID)
 			if err != nil {
 				return err
 			}
@@ -157,22 +125,22 @@ func (s *Service) ShowPurge(ctx context.Context, in api.PolicyInput) (out api.Pu
 // ListPurges lists the purges of the tenant, the oldest first.
 func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[api.Purge], error) {
 	return do(ctx, s, api.ListPurges.Meta, "", func(ctx context.Context, c *call) (api.List[api.Purge], error) {
-		d, err := s.containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.Tenant)
 		if err != nil {
 			return api.List[api.Purge]{}, err
 		}
-		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Purge], error) {
-			all, err := purge.List(ctx, tx, c.tenant, after, limit)
+		return operation.ListPage(ctx, c.Call, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]operation.Row[api.Purge], error) {
+			all, err := purge.List(ctx, tx, c.Tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
 			page, err := c.purgeDetails(ctx, tx, all)
-			return rowsOf(page, func(p shownPurge) row[api.Purge] {
+			return operation.RowsOf(page, func(p shownPurge) operation.Row[api.Purge] {
 				item, err := p.show(c, d)
 				if err != nil {
 					err = fmt.Errorf("purge %d: %w", p.ID, err)
 				}
-				return row[api.Purge]{p.ID, item, err}
+				return operation.Row[api.Purge]{ID: p.ID, Item: item, Err: err}
 			}), err
 		})
 	})
@@ -181,16 +149,25 @@ func (s *Service) ListPurges(ctx context.Context, in api.ListInput) (api.List[ap
 // ApprovePurge approves a purge; the second approval carries it out.
 func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api.Purge, err error) {
 	return do(ctx, s, api.ApprovePurge.Meta, in.Policy, func(ctx context.Context, c *call) (api.Purge, error) {
-		d, err := s.containers.Directory(ctx, c.tenant)
+		d, err := s.containers.Directory(ctx, c.Tenant)
 		if err != nil {
 			return out, err
 		}
-		err = c.change(ctx, func(tx *store.Tx) (string, error) {
+		err = c.Change(ctx, func(tx *store.Tx) (string, error) {
 			pol, err := c.findPolicy(ctx, tx, in)
 			if err != nil {
 				return "", err
 			}
-			p, err := purge.Approve(ctx, tx, c.tenant, pol.ID, purge.Approval{Approver: c.principal.ID, At: s.now()})
+			p, err := purge.Find(ctx, tx, c.Tenant, pol.ID)
+			if err == nil {
+				err = c.adoptPurge(ctx, tx, p)
+			}
+			if err == nil {
+				_, err = c.Decide(ctx, tx, c.Call, p.ID, true)
+			}
+			if err == nil {
+				p, err = purge.Find(ctx, tx, c.Tenant, pol.ID)
+			}
 			if err != nil {
 				return "", fmt.Errorf("approve the purge of policy %q: %w", pol.Name, err)
 			}
@@ -204,6 +181,24 @@ func (s *Service) ApprovePurge(ctx context.Context, in api.PolicyInput) (out api
 		}
 		return out, err
 	})
+}
+
+// adoptPurge gives a purge that an earlier version requested its request for approval, with
+// the approvals that were given.
+func (c *call) adoptPurge(ctx context.Context, tx *store.Tx, p purge.Purge) error {
+	if _, err := approval.Find(ctx, tx, c.Tenant, p.ID); !fail.Is(err, api.NotFound) {
+		return err
+	}
+	r, err := c.NewRequest(c.Call, p.ID, api.RequestPurge.Meta, api.None{})
+	if err != nil {
+		return err
+	}
+	r.Requester, r.Requested, r.Needed = p.Requester, p.Requested, purge.Approvals
+	for _, a := range p.Approvals {
+		r.Decisions = append(r.Decisions, approval.Decision{Approver: a.Approver, At: a.At, Approves: true})
+	}
+	_, err = c.InsertRequest(ctx, tx, r)
+	return err
 }
 
 // shownPurge is a purge with what it is shown with besides its own row. The details of
@@ -222,13 +217,13 @@ func (c *call) purgeDetails(ctx context.Context, tx *store.Tx, list []purge.Purg
 		ids[i] = p.Policy
 		counted = counted || p.ContainersMarked.IsZero()
 	}
-	policies, err := c.policies.Histories(ctx, tx, c.tenant, ids)
+	policies, err := c.policies.Histories(ctx, tx, c.Tenant, ids)
 	if err != nil {
 		return nil, err
 	}
 	under := map[keypage.Parent]int64{}
 	if counted {
-		sums, err := keypage.Usage(ctx, tx, c.tenant)
+		sums, err := keypage.Usage(ctx, tx, c.Tenant)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"keyroll/api"
+	"keyroll/internal/operation"
 	"keyroll/internal/roll"
 	"keyroll/internal/store"
 )
@@ -13,20 +14,20 @@ import (
 // ListRolls lists the tenant's rolls, the newest first.
 func (s *Service) ListRolls(ctx context.Context, in api.ListInput) (api.List[api.Roll], error) {
 	return do(ctx, s, api.ListRolls.Meta, "", func(ctx context.Context, c *call) (api.List[api.Roll], error) {
-		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Roll], error) {
-			all, err := roll.List(ctx, tx, c.tenant, after, limit)
+		return operation.ListPage(ctx, c.Call, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]operation.Row[api.Roll], error) {
+			all, err := roll.List(ctx, tx, c.Tenant, after, limit)
 			if err != nil {
 				return nil, err
 			}
-			names, err := s.policies.NamesOf(ctx, tx, c.tenant, nil)
+			names, err := s.policies.NamesOf(ctx, tx, c.Tenant, nil)
 			if err != nil {
 				return nil, err
 			}
-			return rowsOf(s.roller.ProgressOf(ctx, tx, names, all), func(l roll.Listed) row[api.Roll] {
+			return operation.RowsOf(s.roller.ProgressOf(ctx, tx, names, all), func(l roll.Listed) operation.Row[api.Roll] {
 				if l.Err != nil {
 					l.Err = fmt.Errorf("roll %d: %w", l.ID, l.Err)
 				}
-				return row[api.Roll]{l.ID, l.Shown, l.Err}
+				return operation.Row[api.Roll]{ID: l.ID, Item: l.Shown, Err: l.Err}
 			}), nil
 		})
 	})
@@ -35,8 +36,8 @@ func (s *Service) ListRolls(ctx context.Context, in api.ListInput) (api.List[api
 // ShowRoll shows a roll and its progress.
 func (s *Service) ShowRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
 	return do(ctx, s, api.ShowRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
-		return out, c.read(ctx, func(tx *store.Tx) error {
-			ro, err := roll.Find(ctx, tx, c.tenant, in.Roll)
+		return out, c.Read(ctx, func(tx *store.Tx) error {
+			ro, err := roll.Find(ctx, tx, c.Tenant, in.Roll)
 			if err != nil {
 				return err
 			}
@@ -61,15 +62,15 @@ func (s *Service) ResumeRoll(ctx context.Context, in api.RollInput) (api.Roll, e
 }
 
 func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out api.Roll, err error) {
-	err = c.change(ctx, func(tx *store.Tx) (string, error) {
-		ro, err := roll.Find(ctx, tx, c.tenant, id)
+	err = c.Change(ctx, func(tx *store.Tx) (string, error) {
+		ro, err := roll.Find(ctx, tx, c.Tenant, id)
 		if err != nil {
 			return "", err
 		}
 		if err := roll.SetState(ctx, tx, ro, state); err != nil {
 			return "", err
 		}
-		if ro, err = roll.Find(ctx, tx, c.tenant, id); err != nil {
+		if ro, err = roll.Find(ctx, tx, c.Tenant, id); err != nil {
 			return "", err
 		}
 		if out, err = c.roller.Progress(ctx, tx, ro); err != nil {
@@ -85,9 +86,9 @@ func (c *call) setRoll(ctx context.Context, id string, state api.RollState) (out
 func (s *Service) ListKeyUsage(ctx context.Context, in api.KeyUsageInput) (api.List[api.KeyUsage], error) {
 	return do(ctx, s, api.ListKeyUsage.Meta, "", func(ctx context.Context, c *call) (api.List[api.KeyUsage], error) {
 		list := api.List[api.KeyUsage]{Items: []api.KeyUsage{}}
-		return list, c.read(ctx, func(tx *store.Tx) error {
+		return list, c.Read(ctx, func(tx *store.Tx) error {
 			list.Items = list.Items[:0]
-			all, err := s.policies.Usage(ctx, tx, c.tenant)
+			all, err := s.policies.Usage(ctx, tx, c.Tenant)
 			if err != nil {
 				return err
 			}
@@ -109,7 +110,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(
 		var only int64
 		if in.Policy != "" {
 			err := s.db.View(ctx, func(tx *store.Tx) error {
-				pol, err := s.policies.Find(ctx, tx, c.tenant, in.Policy)
+				pol, err := s.policies.Find(ctx, tx, c.Tenant, in.Policy)
 				only = pol.ID
 				return err
 			})
@@ -117,10 +118,10 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyInput, progress func(
 				return api.Verified{}, err
 			}
 		}
-		report, err := s.verifier.Run(ctx, c.tenant, only, progress)
+		report, err := s.verifier.Run(ctx, c.Tenant, only, progress)
 		if err != nil {
 			return report, err
 		}
-		return report, c.recordRead(ctx)
+		return report, c.RecordRead(ctx)
 	})
 }

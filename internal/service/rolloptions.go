@@ -16,14 +16,14 @@ import (
 func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Roll, err error) {
 	return do(ctx, s, api.CancelRoll.Meta, in.Roll, func(ctx context.Context, c *call) (api.Roll, error) {
 		var ro roll.Roll
-		err := c.change(ctx, func(tx *store.Tx) (_ string, err error) {
-			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
+		err := c.Change(ctx, func(tx *store.Tx) (_ string, err error) {
+			if ro, err = roll.Find(ctx, tx, c.Tenant, in.Roll); err != nil {
 				return "", err
 			}
 			if err := roll.Cancel(ctx, tx, s.policies, ro, s.now()); err != nil {
 				return "", err
 			}
-			if ro, err = roll.Find(ctx, tx, c.tenant, in.Roll); err != nil {
+			if ro, err = roll.Find(ctx, tx, c.Tenant, in.Roll); err != nil {
 				return "", err
 			}
 			if out, err = s.roller.Progress(ctx, tx, ro); err != nil {
@@ -32,7 +32,7 @@ func (s *Service) CancelRoll(ctx context.Context, in api.RollInput) (out api.Rol
 			return "", nil
 		})
 		if err == nil {
-			s.Retire(c.tenant, ro.Policy) // as at the end of any roll
+			s.Retire(c.Tenant, ro.Policy) // as at the end of any roll
 		}
 		return out, err
 	})
@@ -63,11 +63,11 @@ func rollOptions(depth api.Depth, in api.RollOptions) (o roll.Options, err error
 // sweep begins a roll to the current policy key if there is no newer key version for
 // a new one.
 func (c *call) sweep(ctx context.Context, pol policy.Policy, options roll.Options) error {
-	return c.change(ctx, func(tx *store.Tx) (string, error) {
+	return c.Change(ctx, func(tx *store.Tx) (string, error) {
 		if err := tx.Lock(ctx, pol.ID, true); err != nil {
 			return "", err
 		}
-		now, err := c.policies.ByID(ctx, tx, c.tenant, pol.ID)
+		now, err := c.policies.ByID(ctx, tx, c.Tenant, pol.ID)
 		if err != nil {
 			return "", err
 		}

@@ -9,14 +9,15 @@ import (
 	"keyroll/api"
 	"keyroll/internal/container"
 	"keyroll/internal/content"
+	"keyroll/internal/operation"
 	"keyroll/internal/store"
 )
 
 // CreateSite makes a site under the site policy of its geo, or else the service-managed one.
 func (s *Service) CreateSite(ctx context.Context, in api.CreateSiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.CreateSite.Meta, in.Body.URL, func(ctx context.Context, c *call) (api.Site, error) {
-		c.dryRun = in.Body.DryRun
-		made, err := s.containers.PrepareCreate(ctx, c.tenant, container.Site, in.Body.URL, 0)
+		c.DryRun = in.Body.DryRun
+		made, err := s.containers.PrepareCreate(ctx, c.Tenant, container.Site, in.Body.URL, 0)
 		if err != nil {
 			return out, err
 		}
@@ -34,11 +35,11 @@ func (s *Service) ListSites(ctx context.Context, in api.ListInput) (api.List[api
 // ShowSite shows a site and what it is encrypted with.
 func (s *Service) ShowSite(ctx context.Context, in api.SiteInput) (out api.Site, err error) {
 	return do(ctx, s, api.ShowSite.Meta, in.Site, func(ctx context.Context, c *call) (api.Site, error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Site, in.Site)
 		if err != nil {
 			return out, err
 		}
-		return out, c.read(ctx, func(tx *store.Tx) (err error) {
+		return out, c.Read(ctx, func(tx *store.Tx) (err error) {
 			out, err = show(ctx, c, tx, ct, siteOf)
 			return err
 		})
@@ -55,7 +56,7 @@ func siteOf(s shown) (out api.Site, err error) {
 // of one page by path: the paths are encrypted, so that the database cannot sort by them.
 func (s *Service) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List[api.File], error) {
 	return do(ctx, s, api.ListFiles.Meta, in.Site, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Site, in.Site)
 		if err != nil {
 			return list, err
 		}
@@ -65,7 +66,7 @@ func (s *Service) ListFiles(ctx context.Context, in api.ListSiteFiles) (api.List
 
 // listFiles lists a page of the files of a site, or of the items of a workload store.
 func (c *call) listFiles(ctx context.Context, ct container.Container, in api.PageInput) (list api.List[api.File], err error) {
-	after, limit, err := parsePage(in)
+	after, limit, err := operation.ParsePage(in)
 	if err != nil {
 		return list, err
 	}
@@ -74,13 +75,13 @@ func (c *call) listFiles(ctx context.Context, ct container.Container, in api.Pag
 		return list, err
 	}
 	var damaged []error // beside the page
-	rows := make([]row[api.File], 0, len(all))
+	rows := make([]operation.Row[api.File], 0, len(all))
 	for _, f := range all {
 		if f.Lost {
 			damaged = append(damaged, f.Damaged)
 			continue
 		}
-		rows = append(rows, row[api.File]{f.ID, fileOf(f), f.Damaged})
+		rows = append(rows, operation.Row[api.File]{ID: f.ID, Item: fileOf(f), Err: f.Damaged})
 	}
 	list, err = itemPage(ctx, c, rows, limit, damaged)
 	slices.SortStableFunc(list.Items, func(a, b api.File) int { return strings.Compare(a.Path, b.Path) })
@@ -88,16 +89,16 @@ func (c *call) listFiles(ctx context.Context, ct container.Container, in api.Pag
 }
 
 // itemPage makes a page of the items of a container, with damage beside them.
-func itemPage[T any](ctx context.Context, c *call, rows []row[T], limit int, damaged []error) (list api.List[T], err error) {
-	if list, err = pageOf(rows, limit); err != nil {
+func itemPage[T any](ctx context.Context, c *call, rows []operation.Row[T], limit int, damaged []error) (list api.List[T], err error) {
+	if list, err = operation.PageOf(rows, limit); err != nil {
 		return list, err
 	}
 	for _, d := range damaged {
-		if err := addDamage(&list, d); err != nil {
+		if err := operation.AddDamage(&list, d); err != nil {
 			return list, err
 		}
 	}
-	return list, c.recordRead(ctx)
+	return list, c.RecordRead(ctx)
 }
 
 // fileTarget returns the name of a file in the audit log.
@@ -110,7 +111,7 @@ func fileOf(f content.File) api.File {
 // PutFile stores a file, all of it or nothing, and replaces one at the same path.
 func (s *Service) PutFile(ctx context.Context, in api.FileInput, size int64, r io.Reader) (api.File, error) {
 	return do(ctx, s, api.PutFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (api.File, error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Site, in.Site)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Site, in.Site)
 		if err != nil {
 			return api.File{}, err
 		}
@@ -130,9 +131,9 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 		return err
 	}
 	if file.Small() {
-		err = c.commitShared(ctx, file, ct, put)
+		err = c.CommitShared(ctx, file, ct.ID, put)
 	} else {
-		err = c.commit(ctx, file, func(tx *store.Tx) (string, error) { return "", put(ctx, tx) })
+		err = c.Commit(ctx, file, func(tx *store.Tx) (string, error) { return "", put(ctx, tx) })
 	}
 	if err != nil {
 		return api.File{}, err
@@ -146,7 +147,7 @@ func (c *call) putFile(ctx context.Context, ct container.Container, path string,
 // concurrent put does not affect what is written.
 func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.File) (off, n int64, err error), w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetFile.Meta, fileTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		f, err := s.contents.OpenIn(ctx, c.tenant, container.Site, in.Site, in.Path)
+		f, err := s.contents.OpenIn(ctx, c.Tenant, container.Site, in.Site, in.Path)
 		if err != nil {
 			return none, err
 		}
@@ -156,6 +157,6 @@ func (s *Service) GetFile(ctx context.Context, in api.FileInput, part func(api.F
 			return none, err
 		}
 		defer c.queueFollow(f.Container())
-		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, off, n, w) })
+		return none, c.Stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, off, n, w) })
 	}))
 }

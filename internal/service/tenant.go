@@ -7,6 +7,7 @@ import (
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/fault"
+	"keyroll/internal/operation"
 	"keyroll/internal/store"
 )
 
@@ -17,7 +18,11 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 	return do(ctx, s, api.CreateTenant.Meta, in.Body.Name, func(ctx context.Context, c *call) (out api.CreatedTenant, err error) {
 		var t access.Tenant
 		err = s.db.InTx(ctx, func(tx *store.Tx) (err error) {
-			t, err = s.access.CreateTenant(ctx, tx, in.Body.Name)
+			var more []api.Role
+			if in.Body.Operator {
+				more = append(more, api.Operator)
+			}
+			t, err = s.access.CreateTenant(ctx, tx, in.Body.Name, more...)
 			return err
 		})
 		if err != nil {
@@ -39,7 +44,7 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 			if err := s.access.FinishTenant(ctx, tx, t.ID); err != nil {
 				return err
 			}
-			if err := c.recordDone(ctx, tx, "tenant "+t.GUID.String()); err != nil {
+			if err := c.RecordDone(ctx, tx, "tenant "+t.GUID.String()); err != nil {
 				return err
 			}
 			fault.Point("tenant.before-commit")
@@ -55,9 +60,11 @@ func (s *Service) CreateTenant(ctx context.Context, in api.CreateTenantInput) (a
 // ListTenants lists tenants in the order of their creation.
 func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[api.Tenant], error) {
 	return do(ctx, s, api.ListTenants.Meta, "", func(ctx context.Context, c *call) (list api.List[api.Tenant], err error) {
-		return listPage(ctx, c, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]row[api.Tenant], error) {
+		return operation.ListPage(ctx, c.Call, in.PageInput, func(tx *store.Tx, after int64, limit int) ([]operation.Row[api.Tenant], error) {
 			all, err := s.access.Tenants(ctx, tx, after, limit)
-			return rowsOf(all, func(t access.Tenant) row[api.Tenant] { return row[api.Tenant]{id: t.ID, item: tenantOf(t)} }), err
+			return operation.RowsOf(all, func(t access.Tenant) operation.Row[api.Tenant] {
+				return operation.Row[api.Tenant]{ID: t.ID, Item: tenantOf(t)}
+			}), err
 		})
 	})
 }
@@ -65,7 +72,7 @@ func (s *Service) ListTenants(ctx context.Context, in api.ListInput) (api.List[a
 // ShowTenant shows a tenant by name or GUID.
 func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.ShowTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
-		return out, c.read(ctx, func(tx *store.Tx) error {
+		return out, c.Read(ctx, func(tx *store.Tx) error {
 			t, err := s.access.FindTenant(ctx, tx, in.Tenant)
 			if err != nil {
 				return err
@@ -79,7 +86,7 @@ func (s *Service) ShowTenant(ctx context.Context, in api.TenantInput) (out api.T
 // SetTenant sets which vaults outside this keyroll a tenant may use.
 func (s *Service) SetTenant(ctx context.Context, in api.SetTenantInput) (out api.Tenant, err error) {
 	return do(ctx, s, api.SetTenant.Meta, in.Tenant, func(ctx context.Context, c *call) (api.Tenant, error) {
-		return out, c.change(ctx, func(tx *store.Tx) (string, error) {
+		return out, c.Change(ctx, func(tx *store.Tx) (string, error) {
 			t, err := s.access.FindTenant(ctx, tx, in.Tenant)
 			if err != nil {
 				return "", err

@@ -18,6 +18,6 @@ func (s *Service) TestPolicy(ctx context.Context, in api.PolicyInput) (api.List[
 		if err != nil {
 			return none, err
 		}
-		return api.List[api.Probe]{Items: probes}, c.recordRead(ctx)
+		return api.List[api.Probe]{Items: probes}, c.RecordRead(ctx)
 	})
 }

@@ -95,7 +95,7 @@ func newTestServiceOver(p *policytest.World, blobs blob.Store) testService {
 			})
 		}}
 	s = service.New(parts)
-	w := testService{World: p, Service: s, parts: parts, clock: clock, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []access.Role{access.Admin, access.Operator, access.Approver}}}
+	w := testService{World: p, Service: s, parts: parts, clock: clock, blobs: blobs, admin: access.Principal{ID: uuid.New(), Tenant: p.Tenant, Name: "alice the admin", Roles: []api.Role{api.Global, api.Operator, api.Approver, api.Enrolling}, Kind: access.ByEnrolment, Created: time.UnixMilli(1)}}
 	w.ctx = w.as(w.admin)
 	return w
 }
@@ -168,7 +168,7 @@ func (w testService) opened(e entry, sealed []byte) string {
 // state returns everything that is stored except the audit log.
 func (w testService) state() string {
 	w.Helper()
-	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped", "purge", "purge_approval")
+	return w.Dump("policy", "policy_key", "revision", "key_page", "container", "roll", "item", "blob", "tenant", "principal", "geo", "geo_host", "backup", "unfinished", "dropped", "purge", "purge_approval", "approval_request", "approval_decision")
 }
 
 // finishRolls runs every running roll to its end, and then the upkeep.

@@ -26,9 +26,9 @@ func workloadOf(s shown) (w api.Workload, err error) {
 // site.
 func (s *Service) ListWorkloadItems(ctx context.Context, in api.ListStoreItems) (api.List[api.File], error) {
 	return do(ctx, s, api.ListWorkloadItems.Meta, in.Workload, func(ctx context.Context, c *call) (list api.List[api.File], err error) {
-		ct, err := s.containers.Find(ctx, c.tenant, container.Workload, in.Workload)
+		ct, err := s.containers.Find(ctx, c.Tenant, container.Workload, in.Workload)
 		if fail.Is(err, api.NotFound) {
-			return api.List[api.File]{Items: []api.File{}}, c.recordRead(ctx)
+			return api.List[api.File]{Items: []api.File{}}, c.RecordRead(ctx)
 		}
 		if err != nil {
 			return list, err
@@ -54,13 +54,13 @@ func (s *Service) PutWorkloadItem(ctx context.Context, in api.WorkloadItemInput,
 
 // workloadStore returns a workload store, and creates it if it does not exist.
 func (c *call) workloadStore(ctx context.Context, name string) (container.Container, error) {
-	ct, err := c.containers.Find(ctx, c.tenant, container.Workload, name)
+	ct, err := c.containers.Find(ctx, c.Tenant, container.Workload, name)
 	if !fail.Is(err, api.NotFound) {
 		return ct, err
 	}
-	ct, err = c.containers.Create(ctx, c.tenant, container.Workload, name, 0)
+	ct, err = c.containers.Create(ctx, c.Tenant, container.Workload, name, 0)
 	if fail.Is(err, api.AlreadyExists) { // another request was first
-		return c.containers.Find(ctx, c.tenant, container.Workload, name)
+		return c.containers.Find(ctx, c.Tenant, container.Workload, name)
 	}
 	return ct, err
 }
@@ -68,12 +68,12 @@ func (c *call) workloadStore(ctx context.Context, name string) (container.Contai
 // GetWorkloadItem writes an item.
 func (s *Service) GetWorkloadItem(ctx context.Context, in api.WorkloadItemInput, w io.Writer) error {
 	return errorOnly(do(ctx, s, api.GetWorkloadItem.Meta, workloadTarget(in), func(ctx context.Context, c *call) (none api.None, err error) {
-		f, err := s.contents.OpenIn(ctx, c.tenant, container.Workload, in.Workload, in.Item)
+		f, err := s.contents.OpenIn(ctx, c.Tenant, container.Workload, in.Workload, in.Item)
 		if err != nil {
 			return none, err
 		}
 		defer f.Close()
 		defer c.queueFollow(f.Container())
-		return none, c.stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, 0, -1, w) })
+		return none, c.Stream(ctx, w, func(w io.Writer) error { return f.WriteRange(ctx, 0, -1, w) })
 	}))
 }

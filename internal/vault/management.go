@@ -66,10 +66,10 @@ func (o *managementRequest) authorize(context.Context, *Vaults) error {
 	return o.checkRole(o.route.permission)
 }
 
-// checkRole refuses a caller that is neither an admin nor, for reading, one of the
-// service's principals.
+// checkRole refuses a caller that is neither an admin of the tenant or of its vaults nor, for
+// reading, one of the service's principals.
 func (o *managementRequest) checkRole(role string) error {
-	err := o.who.Check(access.Admin)
+	err := o.who.Check(api.Global, api.Vault)
 	if err == nil || role == toRead && o.who.Check(access.Service) == nil {
 		return nil
 	}

@@ -9,7 +9,9 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/keyvault/armkeyvault"
+	"github.com/google/uuid"
 
+	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/store"
 	"keyroll/internal/store/storetest"
@@ -309,5 +311,31 @@ func TestBadManagementRequestIsRefusedAndChangesNothing(t *testing.T) {
 	var v map[string]any
 	if status := n.call("GET", group+"contoso-A"+version, "", &v); status != http.StatusOK {
 		t.Fatal(status)
+	}
+}
+
+// Roles of the service's operations do not manage vaults, except global and vault.
+func TestVaultsAreManagedByTheRolesThatAreForIt(t *testing.T) {
+	n := newTestServer(t, storetest.One(t)).tenant("contoso")
+	for _, role := range api.Roles {
+		name := "contoso-" + string(role)
+		n.createVault(name, nil)
+		var token string
+		err := n.db.InTx(ctx, func(tx *store.Tx) (err error) {
+			_, token, err = n.dir.AddToken(ctx, tx, access.Principal{Tenant: n.ID, Name: name, Roles: []api.Role{role}, Kind: access.ByToken, Created: n.now()}, uuid.Nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := http.StatusForbidden
+		if role == api.Global || role == api.Vault {
+			want = http.StatusOK
+		}
+		for _, method := range []string{"GET", "DELETE"} {
+			if got, _ := n.callWith(method, n.armURL("/resourceGroups/rg1/providers/Microsoft.KeyVault/vaults/"+name), "", token, nil); got != want {
+				t.Errorf("%s as %s: %d, want %d", method, role, got, want)
+			}
+		}
 	}
 }

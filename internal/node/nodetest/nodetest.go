@@ -159,6 +159,9 @@ func (w *World) connectAs(info node.Info, token string) {
 // Vaults accesses the node's vaults and their management with the official clients.
 func (w *World) Vaults() cmdlet.Vaults { return w.shell.Vaults }
 
+// HTTP is a client that trusts the node and reaches its vaults.
+func (w *World) HTTP() *http.Client { return &http.Client{Transport: w.transport} }
+
 // dialer connects to the node for its vaults, whose names are not in the DNS.
 func (w *World) dialer(ca []byte) *http.Transport {
 	server, err := url.Parse(w.Info.URL)

@@ -1,4 +1,4 @@
-package main
+package benchcommand
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"keyroll/internal/terminal"
 )
 
-type benchReaders struct {
+type readers struct {
 	Depth      string            `name:"depth" enum:"policy,container,content" default:"policy" placeholder:"DEPTH" help:"What the rolls replace: policy, container or content (default: ${default})."`
 	Containers int               `name:"containers" default:"1000000" placeholder:"N" help:"Number of mailboxes to roll (default: ${default})."`
 	Mailboxes  int               `name:"mailboxes" default:"16" placeholder:"N" help:"Number of mailboxes with messages to read (default: ${default})."`
@@ -18,17 +18,17 @@ type benchReaders struct {
 	ItemSize   terminal.ByteSize `name:"item-size" default:"64KiB" placeholder:"BYTES" help:"Size of a message, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
 	Reads      int               `name:"reads" default:"100" placeholder:"N" help:"Messages read per second (default: ${default})."`
 	Window     time.Duration     `name:"window" default:"10s" placeholder:"TIME" help:"How long each round reads with no roll running, and how long while rolls run (default: ${default})."`
-	benchPlace
+	place
 }
 
-func (c *benchReaders) Run(e *env) error {
-	return c.measureIn(e, func(o bench.Options) error {
+func (c *readers) Run(p *Program) error {
+	return c.measureIn(p, func(o bench.Options) error {
 		o.Containers, o.Items, o.ItemSize = c.Containers, c.Items, int64(c.ItemSize)
-		r, err := bench.Readers(e, bench.ReadersOptions{Options: o, Depth: api.Depth(c.Depth), Readable: c.Mailboxes, PerSecond: c.Reads, Window: c.Window})
+		r, err := bench.Readers(p, bench.ReadersOptions{Options: o, Depth: api.Depth(c.Depth), Readable: c.Mailboxes, PerSecond: c.Reads, Window: c.Window})
 		if err != nil {
 			return err
 		}
-		return e.Object(r, func(w io.Writer) {
+		return p.Object(r, func(w io.Writer) {
 			var roll, free any = perSecond{"rollPerSecond", "containers"}, perSecond{"freeRollPerSecond", "containers"}
 			if r.Depth == api.DepthContent {
 				roll, free = bytesPerSecond("rollPerSecond"), bytesPerSecond("freeRollPerSecond")

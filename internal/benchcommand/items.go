@@ -1,4 +1,4 @@
-package main
+package benchcommand
 
 import (
 	"fmt"
@@ -8,21 +8,21 @@ import (
 	"keyroll/internal/terminal"
 )
 
-type benchItems struct {
+type items struct {
 	Size    terminal.ByteSize `name:"size" default:"4KiB" placeholder:"BYTES" help:"Size of a message and of a file, for example 500, 4KiB or 64KiB (default: ${default})."`
 	Items   int               `name:"items" default:"2000" placeholder:"N" help:"Messages to import, and files to put and get, with each number of clients and in each round (default: ${default})."`
 	Clients []int             `name:"clients" default:"1,16,64" placeholder:"N" help:"Numbers of concurrent clients, each measured on its own; the items are shared among them (default: ${default})."`
-	benchPlace
+	place
 }
 
-func (c *benchItems) Run(e *env) error {
-	return c.measureIn(e, func(o bench.Options) error {
+func (c *items) Run(p *Program) error {
+	return c.measureIn(p, func(o bench.Options) error {
 		o.Items, o.ItemSize = c.Items, int64(c.Size)
-		r, err := bench.Items(e, bench.ItemsOptions{Options: o, Clients: c.Clients})
+		r, err := bench.Items(p, bench.ItemsOptions{Options: o, Clients: c.Clients})
 		if err != nil {
 			return err
 		}
-		return e.Object(r, func(w io.Writer) {
+		return p.Object(r, func(w io.Writer) {
 			var pairs []any
 			for _, f := range r.Clients {
 				pairs = append(pairs, itemsPairs(f)...)

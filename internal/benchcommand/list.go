@@ -1,4 +1,4 @@
-package main
+package benchcommand
 
 import (
 	"context"
@@ -11,20 +11,20 @@ import (
 	"keyroll/internal/terminal"
 )
 
-type benchList struct {
+type list struct {
 	Containers int `name:"containers" default:"100000" placeholder:"N" help:"Number of mailboxes to list (default: ${default})."`
 	Items      int `name:"items" default:"10" placeholder:"N" help:"Messages in each mailbox (default: ${default})."`
-	benchPlace
+	place
 }
 
-func (c *benchList) Run(e *env) error {
-	return c.measureIn(e, func(o bench.Options) error {
+func (c *list) Run(p *Program) error {
+	return c.measureIn(p, func(o bench.Options) error {
 		o.Containers, o.Items = c.Containers, c.Items
-		r, err := bench.List(e, bench.ListOptions{Options: o, Command: listCommand})
+		r, err := bench.List(p, bench.ListOptions{Options: o, Command: ListCommand})
 		if err != nil {
 			return err
 		}
-		return e.Object(r, func(w io.Writer) {
+		return p.Object(r, func(w io.Writer) {
 			figures(w, r.Base, "processor time of the server for 1,000 mailboxes", inSeconds("serverSecondsPer1000"),
 				"first line of keyroll mailbox list", inSeconds("firstLineSeconds"), "all lines", inSeconds("seconds"),
 				"peak memory of keyroll mailbox list", terminal.Size(r.PeakRSSBytes), "mailboxes", r.Containers, "messages in each", r.Items)
@@ -32,8 +32,8 @@ func (c *benchList) Run(e *env) error {
 	})
 }
 
-// listCommand is this program as it lists the mailboxes of a node.
-func listCommand(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
+// ListCommand is this program as it lists the mailboxes of a node.
+func ListCommand(ctx context.Context, n *node.Node) (*exec.Cmd, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err

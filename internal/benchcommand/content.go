@@ -1,4 +1,4 @@
-package main
+package benchcommand
 
 import (
 	"fmt"
@@ -8,19 +8,19 @@ import (
 	"keyroll/internal/terminal"
 )
 
-type benchContent struct {
+type content struct {
 	Size terminal.ByteSize `name:"size" default:"1GiB" placeholder:"BYTES" help:"Size of the file, for example 64KiB, 4MiB or 1GiB (default: ${default})."`
-	benchPlace
+	place
 }
 
-func (c *benchContent) Run(e *env) error {
-	return c.measureIn(e, func(o bench.Options) error {
+func (c *content) Run(p *Program) error {
+	return c.measureIn(p, func(o bench.Options) error {
 		o.ItemSize = int64(c.Size)
-		r, err := bench.Content(e, o)
+		r, err := bench.Content(p, o)
 		if err != nil {
 			return err
 		}
-		return e.Object(r, func(w io.Writer) {
+		return p.Object(r, func(w io.Writer) {
 			figures(w, r.Base,
 				"ratio of put to plain copy", ratio("ratioPutToCopy"), "ratio of get to plain copy", ratio("ratioGetToCopy"),
 				"ratio of get with fsync to plain copy", ratio("ratioGetToDiskToCopy"),
