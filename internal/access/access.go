@@ -64,8 +64,9 @@ type Principal struct {
 	Name   string
 	Roles  []api.Role
 	Kind   Kind
-	// Issuer is who last made its secret and handed it over; uuid.Nil: the service.
-	Issuer  uuid.UUID
+	// Issuers are those who made its secret and handed it over, the last one first, each
+	// followed by those behind its own secret; empty: the service.
+	Issuers []uuid.UUID
 	Created time.Time
 	Expires time.Time // zero: never
 	Used    time.Time // when its token was last used, to the minute; zero: never

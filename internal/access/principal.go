@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -46,15 +47,28 @@ func (d *Directory) addNamed(ctx context.Context, tx *store.Tx, p Principal, iss
 	} else if !fail.Is(err, api.NotFound) {
 		return p, err
 	}
-	p.ID, p.Issuer = uuid.New(), issuer
+	p.ID = uuid.New()
+	var err error
+	if p.Issuers, err = d.Behind(ctx, tx, p.Tenant, issuer); err != nil {
+		return p, err
+	}
 	return p, d.insert(ctx, tx, p, secret)
 }
 
 // Renew replaces the token of a principal, and returns the new one. If another principal
-// receives it, that is its issuer from now on.
+// receives it, that is its last issuer from now on.
 func (d *Directory) Renew(ctx context.Context, tx *store.Tx, p Principal, by uuid.UUID, expires time.Time) (string, error) {
 	if by != p.ID {
-		p.Issuer = by
+		known, err := d.Behind(ctx, tx, p.Tenant, by)
+		if err != nil {
+			return "", err
+		}
+		for _, earlier := range p.Issuers {
+			if !slices.Contains(known, earlier) {
+				known = append(known, earlier)
+			}
+		}
+		p.Issuers = known
 	}
 	p.Expires = expires
 	return d.replaceSecret(ctx, tx, p)
@@ -79,7 +93,7 @@ func (d *Directory) replaceSecret(ctx context.Context, tx *store.Tx, p Principal
 	}
 	token := newSecret(adminTokenPrefix)
 	defer clear(token)
-	n, err := tx.Exec(ctx, updateSecret, p.Tenant, p.ID.String(), hashSecret(string(token)), p.Kind, idOrEmpty(p.Issuer), p.Created.UnixMilli(), milliOrZero(p.Expires), joinRoles(p.Roles), hash)
+	n, err := tx.Exec(ctx, updateSecret, p.Tenant, p.ID.String(), hashSecret(string(token)), p.Kind, joinIDs(p.Issuers), p.Created.UnixMilli(), milliOrZero(p.Expires), joinRoles(p.Roles), hash)
 	if err == nil && n == 0 {
 		err = store.ErrOutdated
 	}
@@ -134,29 +148,18 @@ func (d *Directory) named(ctx context.Context, tx *store.Tx, tenant int64, name 
 	return Principal{}, fail.New(api.NotFound, "no token or approver of this tenant is named %.80q", name).WithHint("keyroll token list shows them")
 }
 
-// maxIssuers bounds the issuers that Behind follows.
-const maxIssuers = 100
-
-// Behind returns a principal and everybody through whom its secret went: its issuer, who has
-// seen it, the issuer of that one, and so on.
+// Behind returns a principal and everyone who has seen its secret, or the secret of one of
+// them, as far as they are of the tenant: an issuer of another tenant is the last one. For
+// uuid.Nil, the service, it returns none.
 func (d *Directory) Behind(ctx context.Context, tx *store.Tx, tenant int64, id uuid.UUID) ([]uuid.UUID, error) {
-	all := []uuid.UUID{id}
-	for len(all) < maxIssuers {
-		var issuer string
-		err := tx.QueryRow(ctx, selectIssuer, tenant, all[len(all)-1].String()).Scan(&issuer)
-		if errors.Is(err, sql.ErrNoRows) || err == nil && issuer == "" { // of another tenant, or the service
-			return all, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("find who issued the token of %s: %w", id, err)
-		}
-		next, err := uuid.Parse(issuer)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, next)
+	if id == uuid.Nil {
+		return nil, nil
 	}
-	return all, nil
+	p, _, err := scanPrincipal(tx.QueryRow(ctx, selectEveryPrincipal, tenant, id.String()))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("find who issued the token of %s: %w", id, err)
+	}
+	return append([]uuid.UUID{id}, p.Issuers...), nil
 }
 
 // add stores p and a new secret for it under the seal.
@@ -172,7 +175,7 @@ func (d *Directory) add(ctx context.Context, tx *store.Tx, p Principal, secretNa
 // insert stores p with the hash of its secret.
 func (d *Directory) insert(ctx context.Context, tx *store.Tx, p Principal, secret []byte) error {
 	_, err := tx.Exec(ctx, insertPrincipal, p.Tenant, p.ID.String(), p.Name, joinRoles(p.Roles),
-		hashSecret(string(secret)), d.now().UnixMilli(), p.Kind, idOrEmpty(p.Issuer), milliOrZero(p.Expires))
+		hashSecret(string(secret)), d.now().UnixMilli(), p.Kind, joinIDs(p.Issuers), milliOrZero(p.Expires))
 	return err
 }
 

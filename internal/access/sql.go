@@ -34,8 +34,8 @@ const (
 		WHERE t.guid = ?1 AND p.id = ?2 AND p.revoked = 0`
 	selectPrincipals        = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 AND p.revoked = 0 ORDER BY p.created, p.id`
 	selectAllPrincipals     = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 ORDER BY p.created, p.id`
+	selectEveryPrincipal    = `SELECT ` + principalColumns + ` FROM principal p WHERE p.tenant = ?1 AND p.id = ?2`
 	selectPrincipalBySecret = `SELECT ` + principalColumns + ` FROM principal p WHERE p.secret_hash = ?1 AND p.revoked = 0`
-	selectIssuer            = `SELECT issuer FROM principal WHERE tenant = ?1 AND id = ?2`
 
 	updateSecret = `UPDATE principal SET secret_hash = ?3, kind = ?4, issuer = ?5, created = ?6, expires = ?7, roles = ?8, used = 0
 		WHERE tenant = ?1 AND id = ?2 AND secret_hash = ?9 AND revoked = 0`
@@ -86,9 +86,9 @@ func findBySecret(ctx context.Context, tx *store.Tx, hash []byte) (Principal, er
 }
 
 func scanPrincipal(row store.Scanner) (p Principal, hash []byte, err error) {
-	var id, roles, issuer string
+	var id, roles, issuers string
 	var created, expires, used int64
-	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash, &p.Kind, &issuer, &created, &expires, &used); err != nil {
+	if err := row.Scan(&p.Tenant, &id, &p.Name, &roles, &hash, &p.Kind, &issuers, &created, &expires, &used); err != nil {
 		return Principal{}, nil, err
 	}
 	for _, r := range strings.Fields(roles) {
@@ -98,10 +98,12 @@ func scanPrincipal(row store.Scanner) (p Principal, hash []byte, err error) {
 		p.Roles = append(p.Roles, api.Role(r))
 	}
 	p.Created, p.Expires, p.Used = time.UnixMilli(created), timeOrZero(expires), timeOrZero(used)
-	if issuer != "" {
-		if p.Issuer, err = uuid.Parse(issuer); err != nil {
+	for _, text := range strings.Fields(issuers) {
+		issuer, err := uuid.Parse(text)
+		if err != nil {
 			return Principal{}, nil, err
 		}
+		p.Issuers = append(p.Issuers, issuer)
 	}
 	p.ID, err = uuid.Parse(id)
 	return p, hash, err
@@ -136,10 +138,11 @@ func milliOrZero(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// idOrEmpty is the stored form of an id; uuid.Nil is none.
-func idOrEmpty(id uuid.UUID) string {
-	if id == uuid.Nil {
-		return ""
+// joinIDs is the stored form of a list of ids.
+func joinIDs(ids []uuid.UUID) string {
+	words := make([]string, len(ids))
+	for i, id := range ids {
+		words[i] = id.String()
 	}
-	return id.String()
+	return strings.Join(words, " ")
 }

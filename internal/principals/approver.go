@@ -90,7 +90,7 @@ func (p *Principals) ListApprovers(ctx context.Context, in api.ApproverTenant) (
 			all, err := p.access.Principals(ctx, tx, tenant)
 			for _, who := range all {
 				if who.HasAny(api.Approver, api.Enrolling) {
-					list.Items = append(list.Items, approverOf(who, nameOf(all, who.Issuer)))
+					list.Items = append(list.Items, approverOf(who, issuerOf(all, who)))
 				}
 			}
 			return err

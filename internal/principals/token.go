@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"keyroll/api"
 	"keyroll/internal/access"
 	"keyroll/internal/fail"
@@ -93,7 +91,7 @@ func (p *Principals) ListTokens(ctx context.Context, _ api.None) (api.List[api.T
 			all, err := p.access.Principals(ctx, tx, c.Tenant)
 			for _, who := range all {
 				if who.Kind == access.ByToken {
-					list.Items = append(list.Items, tokenOf(who, nameOf(all, who.Issuer)))
+					list.Items = append(list.Items, tokenOf(who, issuerOf(all, who)))
 				}
 			}
 			return err
@@ -169,11 +167,13 @@ func tokenDetail(who access.Principal) string {
 	return "principal " + who.ID.String() + " with the roles " + joinRoles(who.Roles)
 }
 
-// nameOf returns the name of a principal, or the GUID of one that is not in the list.
-func nameOf(all []access.Principal, id uuid.UUID) string {
-	if id == uuid.Nil {
+// issuerOf returns the name of who last issued the secret of a principal, or the GUID of one
+// that is not in the list.
+func issuerOf(all []access.Principal, who access.Principal) string {
+	if len(who.Issuers) == 0 {
 		return ""
 	}
+	id := who.Issuers[0]
 	if i := slices.IndexFunc(all, func(who access.Principal) bool { return who.ID == id }); i >= 0 {
 		return all[i].Name
 	}

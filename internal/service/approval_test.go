@@ -288,12 +288,16 @@ func TestOneAdminWithSeveralTokensCannotPurge(t *testing.T) {
 		w.Must(e(w.RequestPurge(w.as(carol), purgeOf("p"))))
 		refused(t, e(w.ApprovePurge(one, policyNamed("p"))), api.Forbidden, "same principal")
 		w.Must(e(w.WithdrawAct(w.as(carol), named(people{testService: w}.only()))))
+		// An approver whom the second token has invited, before another admin replaced that.
+		inviting := w.principal("inviting", admin.ID, api.Global)
+		three, _ := w.enrolled(w.as(inviting), "frank")
+		w.Must(e(w.RotateToken(w.as(w.principal("helpful", uuid.Nil, api.Global)), api.RotateTokenInput{TokenInput: api.TokenInput{Token: "inviting"}})))
 		purge, err := w.RequestPurge(w.as(second), purgeOf("p"))
 		w.Must(err)
 		if len(purge.Warnings) != 1 || !strings.Contains(purge.Warnings[0], "has 0 approvers") {
 			t.Errorf("warnings: %q", purge.Warnings)
 		}
-		for name, by := range map[string]context.Context{"the first": one, "the second": two} {
+		for name, by := range map[string]context.Context{"the first": one, "the second": two, "the third": three} {
 			t.Run(name, func(t *testing.T) {
 				refused(t, e(w.ApprovePurge(by, policyNamed("p"))), api.Forbidden, "same principal")
 			})

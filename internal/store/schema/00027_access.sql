@@ -4,7 +4,8 @@
 -- a tenant, or an approver of an earlier version.
 ALTER TABLE principal ADD COLUMN kind TEXT NOT NULL DEFAULT '';
 
--- principal.id of who last made its secret known to somebody else; empty: the service.
+-- principal.id of everyone who has seen its secret or that of one of them, the last first,
+-- separated by spaces; empty: only the service.
 ALTER TABLE principal ADD COLUMN issuer TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE principal ADD COLUMN expires BIGINT NOT NULL DEFAULT 0; -- 0: never
