@@ -323,6 +323,28 @@ func TestTokenOfARemovedPrincipalIsRefused(t *testing.T) {
 	}
 }
 
+// A signed token is valid for an hour, whatever becomes of the secret for which it was issued:
+// so no one is issued for a token or a one-time code.
+func TestTokensAreNoClientSecrets(t *testing.T) {
+	ctx := context.Background()
+	w := newDirectory(t, storetest.One(t))
+	for _, kind := range []access.Kind{access.ByToken, access.ByCode, access.ByEnrolment, access.ByApplication} {
+		var p access.Principal
+		var token string
+		err := w.db.InTx(ctx, func(tx *store.Tx) (err error) {
+			p, token, err = w.dir.AddToken(ctx, tx, access.Principal{Tenant: w.tenant.ID, Name: "of kind " + string(kind), Roles: []api.Role{api.Vault}, Kind: kind, Created: w.now}, uuid.Nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, body := w.post(w.tenant.GUID.String(), url.Values{"grant_type": {"client_credentials"}, "client_id": {p.ID.String()}, "client_secret": {token}, "scope": {vaultScope}})
+		if status != http.StatusUnauthorized || body["error"] != "invalid_client" {
+			t.Errorf("%s: %d %v", kind, status, body)
+		}
+	}
+}
+
 func TestTokenEndpointRefusesInvalidRequests(t *testing.T) {
 	w := newDirectory(t, storetest.One(t))
 	tenant := w.tenant.GUID.String()

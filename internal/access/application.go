@@ -187,7 +187,9 @@ func (d *Directory) checkSecret(ctx context.Context, tenant int64, id uuid.UUID,
 	if err != nil {
 		return Principal{}, err
 	}
-	valid, expired := sameHash(hash, secret), false
+	// A token of any other kind is no client secret: a signed token would outlive its expiry
+	// and its replacement, and one for a one-time code would outlive the enrolment.
+	valid, expired := sameHash(hash, secret) && p.Kind == ByService, false
 	for _, c := range credentials {
 		if sameHash(c.hash, secret) {
 			valid = d.now().Before(c.Expires)
