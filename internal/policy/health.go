@@ -39,6 +39,30 @@ func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revision
 	return keyhealth.ClassifyFailure(ctx, p.db, roots, failed)
 }
 
+// Revoked is Refused after the vaults were asked: a revocation counts from the moment at which
+// they refuse, not from when keyroll next needs them. A policy key that is damaged counts as
+// revoked.
+func (p *Policies) Revoked(ctx context.Context, tenant, policyKey int64) (bool, error) {
+	r, err := p.authentic(ctx, tenant, policyKey)
+	switch {
+	case fail.Is(err, api.NotFound): // nothing is under it any more
+		return false, nil
+	case fail.Is(err, api.Damaged):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	profile := profiles.Of(r.Kind)
+	for _, root := range customerRoots(profile, r) {
+		bundle, err := p.unwrapWith(ctx, tenant, profile, r, root)
+		clear(bundle)
+		if err == nil {
+			return false, nil
+		}
+	}
+	return p.Refused(ctx, tenant, policyKey)
+}
+
 // Refused reports whether a policy key is revoked as far as its vaults have last said: no
 // customer key serves, and at least one has refused. It calls no vault.
 func (p *Policies) Refused(ctx context.Context, tenant, policyKey int64) (refused bool, err error) {

@@ -51,14 +51,18 @@ func (c *call) needsApproval(ctx context.Context, op api.Meta, replaced int64) (
 	if c.request != nil || c.DryRun {
 		return false, nil
 	}
-	if refused, err := c.policies.Refused(ctx, c.Tenant, replaced); err != nil || !refused {
+	any, err := c.HasApprovers(ctx, c.Call)
+	if err != nil {
 		return false, err
 	}
-	any, err := c.HasApprovers(ctx, c.Call)
-	if err == nil && !any {
+	if any {
+		return c.policies.Revoked(ctx, c.Tenant, replaced)
+	}
+	refused, err := c.policies.Refused(ctx, c.Tenant, replaced)
+	if refused {
 		c.logger.WarnContext(ctx, "the tenant has no approvers: an act that undoes a revocation is done at once", "operation", op.Name, "principal", c.Principal.ID, "tenant", c.Tenant)
 	}
-	return any, err
+	return false, err
 }
 
 // words says what an operation does to its target.

@@ -126,6 +126,22 @@ func TestOneAdminCannotUndoARevocationByReassigning(t *testing.T) {
 	})
 }
 
+// The policy key is still in memory, and nothing has been refused yet.
+func TestARevocationCountsBeforeKeyrollHasNoticedIt(t *testing.T) {
+	withPeople(t, func(w people) {
+		w.mailPolicy()
+		w.withMail(alice, "p")
+		w.revokeVaults("A-p", "B-p")
+		m, err := w.AssignMailbox(w.carol, assign(alice, ""))
+		w.Must(err)
+		p, err := w.LeavePolicy(w.carol, leave("p"))
+		w.Must(err)
+		if m.PendingApproval == "" || p.Policy.PendingApproval == "" || w.show(alice).AssignedPolicy != "p" {
+			t.Errorf("%+v, %+v", m, p.Policy)
+		}
+	})
+}
+
 func TestARequestThatIsNotApprovedChangesNothing(t *testing.T) {
 	for name, end := range map[string]func(w people, a api.Approval) (api.ApprovalState, error){
 		"rejected": func(w people, a api.Approval) (api.ApprovalState, error) {
