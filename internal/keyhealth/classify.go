@@ -61,3 +61,24 @@ func ClassifyFailure(ctx context.Context, db *store.DB, roots []NamedRoot, faile
 	}
 	return rootkey.Local, failed
 }
+
+// Revoked reports whether none of some roots serves and at least one has refused, as far as
+// they have last been used.
+func Revoked(ctx context.Context, db *store.DB, roots []NamedRoot) (revoked bool, err error) {
+	err = db.View(ctx, func(tx *store.Tx) error {
+		revoked = false
+		for _, root := range roots {
+			h, err := Of(ctx, tx, root.Root)
+			if err != nil {
+				return err
+			}
+			if h.State == api.Serves {
+				revoked = false
+				return nil
+			}
+			revoked = revoked || h.State == api.Refused
+		}
+		return nil
+	})
+	return revoked, err
+}

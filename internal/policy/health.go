@@ -10,7 +10,6 @@ import (
 	"keyroll/internal/keyhealth"
 	"keyroll/internal/profiles"
 	"keyroll/internal/rootkey"
-	"keyroll/internal/store"
 )
 
 // rootOf names a customer key version of a revision as its policy uses it.
@@ -32,17 +31,21 @@ func (p *Policies) wrapperOf(root keyhealth.Root) rootkey.Wrapper {
 
 // classifyFailure is keyhealth.ClassifyFailure for the customer keys of a revision.
 func (p *Policies) classifyFailure(ctx context.Context, tenant int64, r revisionRow, failed error) (rootkey.Class, error) {
-	var roots []keyhealth.NamedRoot
+	return keyhealth.ClassifyFailure(ctx, p.db, r.namedRoots(tenant), failed)
+}
+
+// namedRoots are the customer keys of a revision.
+func (r revisionRow) namedRoots(tenant int64) (roots []keyhealth.NamedRoot) {
 	for _, root := range customerRoots(profiles.Of(r.Kind), r) {
 		roots = append(roots, keyhealth.NamedRoot{Root: r.rootOf(tenant, root.kv), Name: root.name})
 	}
-	return keyhealth.ClassifyFailure(ctx, p.db, roots, failed)
+	return roots
 }
 
-// Revoked is Refused after the vaults were asked: a revocation counts from the moment at which
-// they refuse, not from when keyroll next needs them. A policy key that is damaged counts as
-// revoked.
-func (p *Policies) Revoked(ctx context.Context, tenant, policyKey int64) (bool, error) {
+// Revoked reports whether a policy key is revoked: no customer key serves, and at least one
+// has refused. With ask the vaults are asked, so that a revocation counts from the moment at
+// which they refuse, not from when keyroll next needs them. A damaged policy key is revoked.
+func (p *Policies) Revoked(ctx context.Context, tenant, policyKey int64, ask bool) (bool, error) {
 	r, err := p.authentic(ctx, tenant, policyKey)
 	switch {
 	case fail.Is(err, api.NotFound): // nothing is under it any more
@@ -54,41 +57,12 @@ func (p *Policies) Revoked(ctx context.Context, tenant, policyKey int64) (bool, 
 	}
 	profile := profiles.Of(r.Kind)
 	for _, root := range customerRoots(profile, r) {
-		bundle, err := p.unwrapWith(ctx, tenant, profile, r, root)
-		clear(bundle)
-		if err == nil {
-			return false, nil
+		if ask {
+			bundle, _ := p.unwrapWith(ctx, tenant, profile, r, root) // its health is recorded
+			clear(bundle)
 		}
 	}
-	return p.Refused(ctx, tenant, policyKey)
-}
-
-// Refused reports whether a policy key is revoked as far as its vaults have last said: no
-// customer key serves, and at least one has refused. It calls no vault.
-func (p *Policies) Refused(ctx context.Context, tenant, policyKey int64) (refused bool, err error) {
-	err = p.db.View(ctx, func(tx *store.Tx) error {
-		refused = false
-		r, err := keptRevision(ctx, tx, tenant, policyKey)
-		if fail.Is(err, api.NotFound) { // nothing is under it any more
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, root := range customerRoots(profiles.Of(r.Kind), r) {
-			h, err := keyhealth.Of(ctx, tx, r.rootOf(tenant, root.kv))
-			if err != nil {
-				return err
-			}
-			if h.State == api.Serves {
-				refused = false
-				return nil
-			}
-			refused = refused || h.State == api.Refused
-		}
-		return nil
-	})
-	return refused, err
+	return keyhealth.Revoked(ctx, p.db, r.namedRoots(tenant))
 }
 
 // healthOf returns the recorded health of a customer key version of a policy, nil if kv

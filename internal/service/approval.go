@@ -55,14 +55,11 @@ func (c *call) needsApproval(ctx context.Context, op api.Meta, replaced int64) (
 	if err != nil {
 		return false, err
 	}
-	if any {
-		return c.policies.Revoked(ctx, c.Tenant, replaced)
-	}
-	refused, err := c.policies.Refused(ctx, c.Tenant, replaced)
-	if refused {
+	revoked, err := c.policies.Revoked(ctx, c.Tenant, replaced, any)
+	if revoked && !any {
 		c.logger.WarnContext(ctx, "the tenant has no approvers: an act that undoes a revocation is done at once", "operation", op.Name, "principal", c.Principal.ID, "tenant", c.Tenant)
 	}
-	return false, err
+	return revoked && any, err
 }
 
 // words says what an operation does to its target.
