@@ -51,15 +51,15 @@ func (c *call) needsApproval(ctx context.Context, op api.Meta, replaced int64) (
 	if c.request != nil || c.DryRun {
 		return false, nil
 	}
-	any, err := c.HasApprovers(ctx, c.Call)
+	approvers, err := c.HasApprovers(ctx, c.Call)
 	if err != nil {
 		return false, err
 	}
-	revoked, err := c.policies.Revoked(ctx, c.Tenant, replaced, any)
-	if revoked && !any {
+	revoked, err := c.policies.Revoked(ctx, c.Tenant, replaced, approvers)
+	if revoked && !approvers {
 		c.logger.WarnContext(ctx, "the tenant has no approvers: an act that undoes a revocation is done at once", "operation", op.Name, "principal", c.Principal.ID, "tenant", c.Tenant)
 	}
-	return revoked && any, err
+	return revoked && approvers, err
 }
 
 // words says what an operation does to its target.
