@@ -40,7 +40,6 @@ type Approval struct {
 	Decisions []ApprovalChoice `json:"decisions"`
 	Ended     *time.Time       `json:"ended,omitempty"`
 	Outcome   string           `json:"outcome,omitempty" doc:"why it failed"`
-	Warnings  []string         `json:"warnings,omitempty"`
 }
 
 // Pending is part of the result of an operation that may need a second person.

@@ -36,6 +36,15 @@ const (
 // Roles are all roles.
 var Roles = []Role{Global, Compliance, Exchange, SharePoint, Vault, Approver, Auditor, Operator, Enrolling, Application}
 
+// JoinRoles returns the names of roles with a separator between them.
+func JoinRoles(roles []Role, separator string) string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, separator)
+}
+
 // Grantable returns the roles of tokens that a principal with a role may issue: an approver
 // enrols, and never gets a token from another person.
 func (r Role) Grantable() []Role {

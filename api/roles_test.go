@@ -48,11 +48,7 @@ func TestDocumentedRolesAreThoseOfTheOperations(t *testing.T) {
 func roleTable() string {
 	byRoles := map[string][]string{}
 	for _, op := range api.Operations() {
-		words := make([]string, len(op.Roles))
-		for i, r := range op.Roles {
-			words[i] = string(r)
-		}
-		if roles := strings.Join(words, ", "); len(op.Roles) == len(api.Roles) {
+		if roles := api.JoinRoles(op.Roles, ", "); len(op.Roles) == len(api.Roles) {
 			byRoles["all"] = append(byRoles["all"], op.Name)
 		} else {
 			byRoles[roles] = append(byRoles[roles], op.Name)

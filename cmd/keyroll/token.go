@@ -71,7 +71,7 @@ type shownToken struct {
 
 func (e *env) printToken(t shownToken) error {
 	return e.Object(t, func(w io.Writer) {
-		pairs := []any{"name", t.Name, "roles", roleList(t.Roles), "id", t.ID, "expires", formatOptionalTime(t.Expires)}
+		pairs := []any{"name", t.Name, "roles", api.JoinRoles(t.Roles, ","), "id", t.ID, "expires", formatOptionalTime(t.Expires)}
 		if t.File != "" {
 			pairs = append(pairs, "token file", t.File)
 		} else {
@@ -79,14 +79,6 @@ func (e *env) printToken(t shownToken) error {
 		}
 		terminal.Fields(w, pairs...)
 	})
-}
-
-func roleList(roles []api.Role) string {
-	words := make([]string, len(roles))
-	for i, r := range roles {
-		words[i] = string(r)
-	}
-	return strings.Join(words, ",")
 }
 
 type tokenCreate struct {
@@ -121,7 +113,7 @@ func (c *tokenList) Run(e *env) error {
 			return err
 		}
 		return list(e, l.Items, "name roles issuer created expires last-used", func(t api.Token) []any {
-			return []any{t.Name, roleList(t.Roles), t.Issuer, terminal.Time(t.Created), formatOptionalTime(t.Expires), formatOptionalTime(t.LastUsed)}
+			return []any{t.Name, api.JoinRoles(t.Roles, ","), t.Issuer, terminal.Time(t.Created), formatOptionalTime(t.Expires), formatOptionalTime(t.LastUsed)}
 		})
 	})
 }
@@ -169,7 +161,7 @@ func (c *whoAmICommand) Run(e *env) error {
 			return err
 		}
 		return e.Object(who, func(w io.Writer) {
-			terminal.Fields(w, "name", who.Name, "id", who.ID, "tenant", who.Tenant, "tenant id", who.TenantID, "roles", roleList(who.Roles), "expires", formatOptionalTime(who.Expires))
+			terminal.Fields(w, "name", who.Name, "id", who.ID, "tenant", who.Tenant, "tenant id", who.TenantID, "roles", api.JoinRoles(who.Roles, ","), "expires", formatOptionalTime(who.Expires))
 		})
 	})
 }

@@ -78,11 +78,7 @@ func (p Principal) Check(roles ...api.Role) error {
 	if p.HasAny(roles...) {
 		return nil
 	}
-	words := make([]string, len(roles))
-	for i, r := range roles {
-		words[i] = string(r)
-	}
-	return fail.New(api.Forbidden, "principal %q (%s) has none of the roles that permit this: %s", p.Name, p.ID, strings.Join(words, ", "))
+	return fail.New(api.Forbidden, "principal %q (%s) has none of the roles that permit this: %s", p.Name, p.ID, api.JoinRoles(roles, ", "))
 }
 
 // HasAny reports whether the principal has one of the roles.

@@ -93,7 +93,7 @@ func (d *Directory) replaceSecret(ctx context.Context, tx *store.Tx, p Principal
 	}
 	token := newSecret(adminTokenPrefix)
 	defer clear(token)
-	n, err := tx.Exec(ctx, updateSecret, p.Tenant, p.ID.String(), hashSecret(string(token)), p.Kind, joinIDs(p.Issuers), p.Created.UnixMilli(), milliOrZero(p.Expires), joinRoles(p.Roles), hash)
+	n, err := tx.Exec(ctx, updateSecret, p.Tenant, p.ID.String(), hashSecret(string(token)), p.Kind, joinIDs(p.Issuers), p.Created.UnixMilli(), store.MilliOrZero(p.Expires), joinRoles(p.Roles), hash)
 	if err == nil && n == 0 {
 		err = store.ErrOutdated
 	}
@@ -175,7 +175,7 @@ func (d *Directory) add(ctx context.Context, tx *store.Tx, p Principal, secretNa
 // insert stores p with the hash of its secret.
 func (d *Directory) insert(ctx context.Context, tx *store.Tx, p Principal, secret []byte) error {
 	_, err := tx.Exec(ctx, insertPrincipal, p.Tenant, p.ID.String(), p.Name, joinRoles(p.Roles),
-		hashSecret(string(secret)), d.now().UnixMilli(), p.Kind, joinIDs(p.Issuers), milliOrZero(p.Expires))
+		hashSecret(string(secret)), d.now().UnixMilli(), p.Kind, joinIDs(p.Issuers), store.MilliOrZero(p.Expires))
 	return err
 }
 

@@ -97,7 +97,7 @@ func scanPrincipal(row store.Scanner) (p Principal, hash []byte, err error) {
 		}
 		p.Roles = append(p.Roles, api.Role(r))
 	}
-	p.Created, p.Expires, p.Used = time.UnixMilli(created), timeOrZero(expires), timeOrZero(used)
+	p.Created, p.Expires, p.Used = time.UnixMilli(created), store.TimeOrZero(expires), store.TimeOrZero(used)
 	for _, text := range strings.Fields(issuers) {
 		issuer, err := uuid.Parse(text)
 		if err != nil {
@@ -120,22 +120,6 @@ func joinRoles(roles []api.Role) string {
 		}
 	}
 	return strings.Join(words, " ")
-}
-
-// timeOrZero returns a stored time, and the zero time for 0.
-func timeOrZero(milli int64) time.Time {
-	if milli == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
-}
-
-// milliOrZero is the stored form of a time.
-func milliOrZero(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
 }
 
 // joinIDs is the stored form of a list of ids.

@@ -45,12 +45,8 @@ func setState(ctx context.Context, tx *store.Tx, r Request, state api.ApprovalSt
 	if r.Outcome == nil {
 		r.Outcome = []byte{}
 	}
-	ended := int64(0)
-	if !r.Ended.IsZero() {
-		ended = r.Ended.UnixMilli()
-	}
 	n, err := tx.Exec(ctx, `UPDATE approval_request SET state = ?4, ended = ?5, outcome = ?6 WHERE tenant = ?1 AND id = ?2 AND state = ?3`,
-		r.Tenant, r.ID, r.State, state, ended, r.Outcome)
+		r.Tenant, r.ID, r.State, state, store.MilliOrZero(r.Ended), r.Outcome)
 	if err != nil {
 		return r, fmt.Errorf("change request %d from %s to %s: %w", r.ID, r.State, state, err)
 	}
@@ -91,10 +87,7 @@ func scanRequest(row store.Scanner) (r Request, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Requested, r.Expires = time.UnixMilli(requested), time.UnixMilli(expires)
-	if ended != 0 {
-		r.Ended = time.UnixMilli(ended)
-	}
+	r.Requested, r.Expires, r.Ended = time.UnixMilli(requested), time.UnixMilli(expires), store.TimeOrZero(ended)
 	if r.Requester, err = uuid.Parse(requester); err != nil {
 		return r, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"keyroll/api"
 	"keyroll/internal/fail"
@@ -86,4 +87,13 @@ func ParsePage(in api.PageInput) (after int64, limit int, err error) {
 		in.Limit = 100
 	}
 	return after, in.Limit, nil
+}
+
+// TimeOrNil converts a time for an answer; nil means that the time is zero.
+func TimeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }

@@ -55,9 +55,9 @@ func (p *Policies) Revoked(ctx context.Context, tenant, policyKey int64, ask boo
 	case err != nil:
 		return false, err
 	}
-	profile := profiles.Of(r.Kind)
-	for _, root := range customerRoots(profile, r) {
-		if ask {
+	if ask {
+		profile := profiles.Of(r.Kind)
+		for _, root := range customerRoots(profile, r) {
 			bundle, _ := p.unwrapWith(ctx, tenant, profile, r, root) // its health is recorded
 			clear(bundle)
 		}

@@ -250,7 +250,7 @@ func (p *Principals) showIn(ctx context.Context, tx *store.Tx, c *operation.Call
 
 func (p *Principals) showRequest(c *operation.Call, r approval.Request, names map[uuid.UUID]string) (out api.Approval, err error) {
 	out = api.Approval{ID: strconv.FormatInt(r.ID, 10), Operation: r.Operation, State: r.State, Requester: names[r.Requester], Requested: r.Requested.UTC(), Expires: r.Expires.UTC(),
-		Needed: r.Needed, Decisions: []api.ApprovalChoice{}, Ended: timeOrNil(r.Ended)}
+		Needed: r.Needed, Decisions: []api.ApprovalChoice{}, Ended: operation.TimeOrNil(r.Ended)}
 	if out.Target, err = c.Texts.Open(r.ID, r.Target); err != nil {
 		return out, err
 	}

@@ -153,5 +153,5 @@ func approverOf(who access.Principal, issuer string) api.ApproverInfo {
 	case access.ByService:
 		state = "earlier"
 	}
-	return api.ApproverInfo{ID: who.ID.String(), Name: who.Name, State: state, Issuer: issuer, Since: who.Created.UTC(), Expires: timeOrNil(who.Expires), LastUsed: timeOrNil(who.Used)}
+	return api.ApproverInfo{ID: who.ID.String(), Name: who.Name, State: state, Issuer: issuer, Since: who.Created.UTC(), Expires: operation.TimeOrNil(who.Expires), LastUsed: operation.TimeOrNil(who.Used)}
 }

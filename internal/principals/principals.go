@@ -24,12 +24,3 @@ type Principals struct {
 func New(f *operation.Frame, d *access.Directory, acts Acts, now func() time.Time) *Principals {
 	return &Principals{frame: f, access: d, acts: acts, now: now}
 }
-
-// timeOrNil converts a time; nil means that the time is zero.
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
-}

@@ -3,7 +3,6 @@ package principals
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"keyroll/api"
@@ -19,7 +18,7 @@ func (p *Principals) WhoAmI(ctx context.Context, _ api.None) (out api.Identity, 
 		return out, c.Read(ctx, func(tx *store.Tx) error {
 			t, err := p.access.Tenant(ctx, tx, c.Tenant)
 			who := c.Principal
-			out = api.Identity{ID: who.ID.String(), Name: who.Name, Tenant: t.Name, TenantID: t.GUID.String(), Roles: who.Roles, Expires: timeOrNil(who.Expires)}
+			out = api.Identity{ID: who.ID.String(), Name: who.Name, Tenant: t.Name, TenantID: t.GUID.String(), Roles: who.Roles, Expires: operation.TimeOrNil(who.Expires)}
 			return err
 		})
 	})
@@ -50,29 +49,21 @@ func checkGrantable(by access.Principal, roles []api.Role) error {
 		may = append(may, r.Grantable()...)
 	}
 	if len(roles) == 0 {
-		return fail.New(api.InvalidArgument, "a token needs at least one role").WithHint("roles that you may grant: %s", joinRoles(may))
+		return fail.New(api.InvalidArgument, "a token needs at least one role").WithHint("roles that you may grant: %s", api.JoinRoles(may, ", "))
 	}
 	for i, r := range roles {
 		switch {
 		case !slices.Contains(api.Roles, r):
-			return fail.New(api.InvalidArgument, "%.40q is no role", r).WithHint("roles that you may grant: %s", joinRoles(may))
+			return fail.New(api.InvalidArgument, "%.40q is no role", r).WithHint("roles that you may grant: %s", api.JoinRoles(may, ", "))
 		case slices.Contains(roles[:i], r):
 			return fail.New(api.InvalidArgument, "the role %s is given twice", r)
 		case r == api.Approver:
 			return fail.New(api.Forbidden, "an approver has a token that no other person has seen, and cannot be given one").WithHint("register the person: keyroll approval approver add")
 		case !slices.Contains(may, r):
-			return fail.New(api.Forbidden, "principal %q may not grant the role %s", by.Name, r).WithHint("roles that you may grant: %s", joinRoles(may))
+			return fail.New(api.Forbidden, "principal %q may not grant the role %s", by.Name, r).WithHint("roles that you may grant: %s", api.JoinRoles(may, ", "))
 		}
 	}
 	return nil
-}
-
-func joinRoles(roles []api.Role) string {
-	words := make([]string, len(roles))
-	for i, r := range roles {
-		words[i] = string(r)
-	}
-	return strings.Join(words, ", ")
 }
 
 func (p *Principals) checkExpiry(expires time.Time) error {
@@ -159,12 +150,12 @@ func (p *Principals) findToken(ctx context.Context, c *operation.Call, tx *store
 }
 
 func tokenOf(who access.Principal, issuer string) api.Token {
-	return api.Token{ID: who.ID.String(), Name: who.Name, Roles: who.Roles, Issuer: issuer, Created: who.Created.UTC(), Expires: timeOrNil(who.Expires), LastUsed: timeOrNil(who.Used)}
+	return api.Token{ID: who.ID.String(), Name: who.Name, Roles: who.Roles, Issuer: issuer, Created: who.Created.UTC(), Expires: operation.TimeOrNil(who.Expires), LastUsed: operation.TimeOrNil(who.Used)}
 }
 
 // tokenDetail is what the audit log says of a token in the clear: no name.
 func tokenDetail(who access.Principal) string {
-	return "principal " + who.ID.String() + " with the roles " + joinRoles(who.Roles)
+	return "principal " + who.ID.String() + " with the roles " + api.JoinRoles(who.Roles, ", ")
 }
 
 // issuerOf returns the name of who last issued the secret of a principal, or the GUID of one

@@ -73,21 +73,13 @@ func scanPurge(row store.Scanner) (p Purge, err error) {
 	if p.Requester, err = uuid.Parse(requester); err != nil {
 		return p, err
 	}
-	p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = timeOrZero(requested), timeOrZero(deleted), timeOrZero(marked), timeOrZero(destroyed)
+	p.Requested, p.PolicyDeleted, p.ContainersMarked, p.KeyDestroyed = store.TimeOrZero(requested), store.TimeOrZero(deleted), store.TimeOrZero(marked), store.TimeOrZero(destroyed)
 	if approver == "" {
 		return p, nil
 	}
 	id, err := uuid.Parse(approver)
-	p.Approvals = []Approval{{Approver: id, Name: name, At: timeOrZero(approved)}}
+	p.Approvals = []Approval{{Approver: id, Name: name, At: store.TimeOrZero(approved)}}
 	return p, err
-}
-
-// timeOrZero returns a stored time, and the zero time for 0.
-func timeOrZero(milli int64) time.Time {
-	if milli == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
 }
 
 // setStepDone records when a step was done, and clears the message.

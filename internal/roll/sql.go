@@ -65,17 +65,9 @@ func scan(row store.Scanner, more ...any) (r Roll, err error) {
 		return r, err
 	}
 	r.Started, r.Deadline = time.UnixMilli(started), time.UnixMilli(deadline)
-	r.Finished, r.Begun, r.Warned = timeOrZero(finished), timeOrZero(begun), timeOrZero(warned)
+	r.Finished, r.Begun, r.Warned = store.TimeOrZero(finished), store.TimeOrZero(begun), store.TimeOrZero(warned)
 	r.Classes, err = splitClasses(classes)
 	return r, err
-}
-
-// timeOrZero converts a stored time, in which 0 means none.
-func timeOrZero(milli int64) time.Time {
-	if milli == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(milli)
 }
 
 // change is a change of a roll's state. A zero finished means that it has not ended.

@@ -78,7 +78,7 @@ func (s shown) protection() (api.Protection, error) {
 		return api.Protection{}, err
 	}
 	return api.Protection{Policy: under.Policy.Name, PolicyID: under.Policy.GUID.String(), DataEncryptionPolicyID: under.Revision.String(),
-		Current: under.Current, Purged: doneAt(s.Purged), IsEncrypted: true}, nil
+		Current: under.Current, Purged: operation.TimeOrNil(s.Purged), IsEncrypted: true}, nil
 }
 
 // show shows one container, as it is in tx.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"keyroll/api"
 	"keyroll/internal/approval"
@@ -265,7 +264,7 @@ func (p shownPurge) show(c *call, d *container.Directory) (out api.Purge, err er
 		return out, pol.Damaged
 	}
 	out = api.Purge{Policy: pol.Name, PolicyID: pol.GUID.String(), State: p.State(), Requested: p.Requested.UTC(), Approvals: []api.PurgeApproval{},
-		PolicyDeleted: doneAt(p.PolicyDeleted), ContainersMarked: doneAt(p.ContainersMarked), AvailabilityKeyDestroyed: doneAt(p.KeyDestroyed),
+		PolicyDeleted: operation.TimeOrNil(p.PolicyDeleted), ContainersMarked: operation.TimeOrNil(p.ContainersMarked), AvailabilityKeyDestroyed: operation.TimeOrNil(p.KeyDestroyed),
 		Containers: p.Containers, Message: p.Message, Destroy: []api.KeyVersion{}, Limit: purgeLimit(c.purger.KeysInFiles(), p.policy.Versions)}
 	if out.Reason, err = d.Open(p.ID, p.Reason); err != nil {
 		return out, err
@@ -302,13 +301,4 @@ func purgeLimit(keysInFiles bool, versions []envelope.KeyVersion) string {
 		}
 	}
 	return strings.Join(limits, ". ")
-}
-
-// doneAt converts a time; nil means that the time is zero.
-func doneAt(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
 }
